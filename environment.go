@@ -1,0 +1,124 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"outlast/checkpoint"
+	"outlast/checkpoint/folder"
+	"outlast/gpu"
+	"outlast/magics"
+	"outlast/training"
+)
+
+// environment reads the variables that Outlast knows. Nothing else does.
+type environment struct {
+	lookup func(string) (string, bool)
+}
+
+func (e environment) get(name string) string {
+	value, _ := e.lookup(name)
+	return value
+}
+
+// dataDir is where runs live unless a call says otherwise.
+func (e environment) dataDir() string {
+	dir := "outlast-runs"
+	if home := e.get("OUTLAST_HOME"); home != "" {
+		dir = home
+	} else if e.get("COLAB_RELEASE_TAG") != "" {
+		dir = "/content/outlast-runs"
+	}
+	if abs, err := filepath.Abs(dir); err == nil {
+		return abs
+	}
+	return dir
+}
+
+// python is the interpreter of the command line: the active environment's,
+// else the one in PATH.
+func (e environment) python() string {
+	if venv := e.get("VIRTUAL_ENV"); venv != "" {
+		return filepath.Join(venv, "bin", "python")
+	}
+	for _, name := range []string{"python3", "python"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return "python3"
+}
+
+var unsafeName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
+
+// runName is what an unnamed %train is called: after the notebook, which
+// Jupyter Server names in JPY_SESSION_NAME.
+func (e environment) runName() string {
+	base := filepath.Base(e.get("JPY_SESSION_NAME"))
+	name := strings.Trim(unsafeName.ReplaceAllString(strings.TrimSuffix(base, ".ipynb"), "-"), "-.")
+	if name == "" {
+		return "run"
+	}
+	return name
+}
+
+// cacheDir is where the workers' Python module is unpacked.
+func (e environment) cacheDir() string {
+	if dir, err := os.UserCacheDir(); err == nil {
+		return filepath.Join(dir, "outlast")
+	}
+	return filepath.Join(os.TempDir(), "outlast-cache")
+}
+
+// deps connects the magics to this machine.
+func (p *program) deps() *magics.Deps {
+	dir, err := os.Getwd()
+	if err != nil { // the folder is gone; workers need one that is there
+		dir = os.TempDir()
+	}
+	return &magics.Deps{
+		Version:    version,
+		Dir:        p.env.dataDir(),
+		RunName:    p.env.runName(),
+		Python:     p.env.python(),
+		WorkDir:    dir,
+		Host:       magics.HostOf(p.env.lookup),
+		Session:    &magics.Session{},
+		Supervisor: supervisorCommand,
+		Devices: func(ctx context.Context) (gpu.Inventory, error) {
+			return gpu.Detect(ctx, p.env.get("OUTLAST_NVIDIA_SMI"))
+		},
+		OpenStore: openStore,
+		FreeDisk:  freeDisk,
+	}
+}
+
+// openStore opens the store that url names.
+func openStore(url string) (checkpoint.Store, error) {
+	path, ok := folder.Parse(url)
+	if !ok {
+		return nil, &magics.Problem{
+			What: "open the store " + url,
+			Err:  errors.New("this version keeps copies in folders only"),
+			Hint: "give --store a folder: /path or file:/path",
+		}
+	}
+	store, err := folder.New(path)
+	if err != nil {
+		return nil, err
+	}
+	return checkpoint.WithRetry(store, checkpoint.RetryPolicy{}), nil
+}
+
+// isConfiguration reports whether err is something to be put right before
+// another try, rather than a failure of the work.
+func isConfiguration(err error) bool {
+	var plan *training.PlanError
+	var problem *magics.Problem
+	return errors.As(err, &plan) || errors.As(err, &problem) && !errors.Is(err, magics.ErrModelsFailed)
+}

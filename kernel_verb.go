@@ -1,0 +1,105 @@
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"outlast/install"
+	"outlast/kernel"
+	"outlast/kernel/jupyter"
+	"outlast/magics"
+)
+
+// kernelVerb runs the kernel on a Jupyter connection file. What it does not
+// know of its arguments is the child's: nbclient and others append some.
+func kernelVerb() verb {
+	return verb{
+		name: "kernel", args: "-f FILE [--child NAME] [ARGS...]",
+		short: "Run the kernel on a Jupyter connection file",
+		run: func(ctx context.Context, p *program, args []string) error {
+			o, err := kernelOptions(args)
+			if err != nil {
+				return err
+			}
+			return p.runKernel(ctx, o)
+		},
+	}
+}
+
+type kernelFlags struct {
+	file  string
+	child string
+	rest  []string
+}
+
+// kernelOptions reads the arguments by hand: a flag parser would refuse those
+// that are meant for the child.
+func kernelOptions(args []string) (kernelFlags, error) {
+	o := kernelFlags{child: install.DefaultChild}
+	for i := 0; i < len(args); i++ {
+		switch arg := args[i]; arg {
+		case "-f", "--child":
+			i++
+			if i == len(args) {
+				return o, usage("kernel", arg+" needs a value")
+			}
+			if arg == "-f" {
+				o.file = args[i]
+			} else {
+				o.child = args[i]
+			}
+		case "--help", "-h":
+			return o, usage("kernel", "Jupyter starts it; people run 'outlast install' and choose the kernel in the notebook")
+		default:
+			o.rest = append(o.rest, arg)
+		}
+	}
+	if o.file == "" {
+		return o, usage("kernel", "-f FILE, the connection file, is missing; Jupyter starts the kernel with it")
+	}
+	return o, nil
+}
+
+func (p *program) runKernel(ctx context.Context, o kernelFlags) error {
+	connection, err := jupyter.ReadConnection(o.file)
+	if err != nil {
+		return err
+	}
+	spec, err := p.childSpec(o.child)
+	if err != nil {
+		return err
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		return err
+	}
+	proxy := kernel.New(kernel.Config{
+		Connection:  connection,
+		Spec:        spec,
+		ChildArgs:   o.rest,
+		Env:         os.Environ(),
+		Dir:         dir,
+		TempDir:     os.TempDir(),
+		Interceptor: &interceptor{set: magics.All(p.deps())},
+		Log:         p.logger(),
+		Stderr:      p.stderr,
+	})
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM)
+	defer stop()
+	interrupts := make(chan os.Signal, 1)
+	signal.Notify(interrupts, os.Interrupt)
+	defer signal.Stop(interrupts)
+	go func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-interrupts:
+				proxy.Interrupt()
+			}
+		}
+	}()
+	return proxy.Run(ctx)
+}

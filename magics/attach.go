@@ -1,0 +1,131 @@
+package magics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"outlast/training"
+)
+
+// liveInterval is how often a followed run is looked at: often enough to feel
+// live, and well below the ten messages a second that servers start to drop.
+const liveInterval = 400 * time.Millisecond
+
+// hardInterrupt is how soon a second interrupt must come to stop at once.
+const hardInterrupt = 3 * time.Second
+
+// Attach returns %attach: the live view of a run, again.
+func Attach(d *Deps) *Magic {
+	m := &Magic{
+		Name:  "attach",
+		Verb:  "attach",
+		Args:  "[RUN]",
+		Short: "Watch a run until it ends; an interrupt pauses it",
+		Line:  true,
+	}
+	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
+		dir := d.dirFlag(fs)
+		return func(ctx context.Context, c *Call) error {
+			run, err := d.oneRun(m, c, *dir)
+			if err != nil {
+				return err
+			}
+			return watch(ctx, c, run)
+		}
+	}
+	return m
+}
+
+// watch shows run until it ends. An interrupt pauses it; a second one soon
+// after kills it. How it ended is the returned error.
+func watch(ctx context.Context, c *Call, run *training.Run) error {
+	live := c.Screen.Live()
+	prompt := c.prompt()
+	show := func(s training.Status) { live.Update(statusView(s, prompt)) }
+	status, err := run.Follow(ctx, liveInterval, show)
+	if ctx.Err() != nil {
+		status, err = pause(context.WithoutCancel(ctx), c, run)
+	}
+	if err != nil {
+		return err
+	}
+	show(status)
+	return outcome(status, prompt)
+}
+
+// pause asks run to save and end, and kills it if the interrupt is repeated.
+func pause(ctx context.Context, c *Call, run *training.Run) (training.Status, error) {
+	fmt.Fprintln(c.Stderr, "Pausing: the worker saves its model and the store is flushed. Interrupt again within 3 s to stop at once.")
+	waiting, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	go func() {
+		if repeated(waiting, c.Interrupts) {
+			cancel(errStopNow)
+		}
+	}()
+	status, err := run.Pause(waiting)
+	if !errors.Is(context.Cause(waiting), errStopNow) {
+		return status, err
+	}
+	if err := run.Kill(ctx); err != nil {
+		return training.Status{}, err
+	}
+	return run.Status()
+}
+
+// repeated reports whether two interrupts come within hardInterrupt of each
+// other, the one that got us here being the first. It returns when ctx ends.
+func repeated(ctx context.Context, interrupts <-chan struct{}) bool {
+	select {
+	case <-interrupts: // the one that got us here
+	default:
+	}
+	last := time.Now()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-interrupts:
+			if time.Since(last) <= hardInterrupt {
+				return true
+			}
+			last = time.Now()
+		}
+	}
+}
+
+var errStopNow = errors.New("interrupted twice")
+
+// outcome turns the state in which a run came to rest into an error, or nil.
+func outcome(s training.Status, prompt string) error {
+	switch s.State {
+	case training.RunFailed:
+		failed := 0
+		first := ""
+		for _, m := range s.Models {
+			if m.State == training.ModelFailed {
+				failed++
+				if first == "" {
+					first = m.Name
+				}
+			}
+		}
+		return &Problem{
+			What: fmt.Sprintf("run %s: %d of %d models failed", s.Run, failed, len(s.Models)),
+			Err:  ErrModelsFailed,
+			Hint: fmt.Sprintf("%slogs %s %s shows why. Mend it and run the same cell or command again: finished models are kept.", prompt, s.Run, first),
+		}
+	case training.RunPaused:
+		return &Problem{
+			What: fmt.Sprintf("run %s is paused, and what it saved is kept", s.Run),
+			Err:  ErrPaused,
+			Hint: fmt.Sprintf("%sresume %s continues it.", prompt, s.Run),
+		}
+	case training.RunRunning, training.RunDone:
+	}
+	return nil
+}

@@ -1,0 +1,131 @@
+package magics
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/spf13/pflag"
+
+	"outlast/checkpoint"
+	"outlast/gpu"
+	"outlast/training"
+)
+
+// Deps is what magics need from the world. main fills it in; nothing here reads
+// the environment. The functions may be called concurrently.
+type Deps struct {
+	Version string
+	Dir     string // data directory, unless a call names another
+	RunName string // the run that an unnamed %train makes
+	Python  string // interpreter for workers; in a notebook its own is asked for
+	WorkDir string // where workers run
+	Host    Host
+	Session *Session
+
+	// Supervisor returns the command that works the run off.
+	Supervisor func(dir, run string) training.Command
+	Devices    func(ctx context.Context) (gpu.Inventory, error)
+	// OpenStore opens the store that url names; the error says what a URL may be.
+	OpenStore func(url string) (checkpoint.Store, error)
+	// FreeDisk returns the bytes free for this user at path.
+	FreeDisk func(path string) (uint64, error)
+}
+
+// Session is what one notebook has set up so far. It is safe for concurrent use.
+type Session struct {
+	mu     sync.Mutex
+	wishes gpu.Wishes
+	shared []sharedCell
+}
+
+type sharedCell struct{ id, source string }
+
+// Wishes returns the settings that the last %gpu_config asked for.
+func (s *Session) Wishes() gpu.Wishes {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.wishes
+}
+
+func (s *Session) setWishes(w gpu.Wishes) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.wishes = w
+}
+
+// Share remembers a %%shared cell. The same cell run again replaces what it
+// said before; cells are told apart by id, and without one by their text.
+func (s *Session) Share(id, source string) (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	same := func(c sharedCell) bool { return c.source == source || id != "" && c.id == id }
+	if i := slices.IndexFunc(s.shared, same); i >= 0 {
+		s.shared[i].source = source
+	} else {
+		s.shared = append(s.shared, sharedCell{id, source})
+	}
+	return len(s.shared)
+}
+
+func (s *Session) forgetShared() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shared = nil
+}
+
+// Shared returns the text of all %%shared cells, in the order of their first run.
+func (s *Session) Shared() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var texts []string
+	for _, c := range s.shared {
+		texts = append(texts, c.source)
+	}
+	return texts
+}
+
+// dirFlag declares --dir.
+func (d *Deps) dirFlag(fs *pflag.FlagSet) *string {
+	return fs.String("dir", d.Dir, "data directory")
+}
+
+// python returns the interpreter that workers use: the notebook's own, so that
+// they find the same packages.
+func (d *Deps) python(ctx context.Context, nb Notebook) (string, error) {
+	if nb == nil {
+		return d.Python, nil
+	}
+	raw, err := nb.Eval(ctx, "__import__('sys').executable")
+	if err != nil {
+		return "", fmt.Errorf("ask the notebook for its python: %w", err)
+	}
+	var path string
+	if err := json.Unmarshal(raw, &path); err != nil {
+		return "", fmt.Errorf("ask the notebook for its python: %w", err)
+	}
+	return path, nil
+}
+
+// oneRun returns the run that c names, or the latest.
+func (d *Deps) oneRun(m *Magic, c *Call, dir string) (*training.Run, error) {
+	name, err := optional(m, c)
+	if err != nil {
+		return nil, err
+	}
+	return training.Find(dir, name)
+}
+
+// optional returns the only positional argument of c, or "".
+func optional(m *Magic, c *Call) (string, error) {
+	switch len(c.Args) {
+	case 0:
+		return "", nil
+	case 1:
+		return c.Args[0], nil
+	}
+	return "", &UsageError{m, fmt.Sprintf("it takes one name, not %s", strings.Join(c.Args, " "))}
+}

@@ -1,0 +1,109 @@
+package magics
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"outlast/checkpoint"
+	"outlast/gpu"
+	"outlast/training"
+)
+
+// Resume returns %resume: go on with a run, here or from its store alone.
+func Resume(d *Deps) *Magic {
+	m := &Magic{
+		Name:  "resume",
+		Verb:  "resume",
+		Args:  "[RUN]",
+		Short: "Go on with a run; on a fresh machine its store alone is enough",
+		Line:  true,
+	}
+	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
+		dir := d.dirFlag(fs)
+		url := fs.String("store", "", "folder that holds the run's copy")
+		detach := fs.Bool("detach", false, "return at once; %attach watches later")
+		return func(ctx context.Context, c *Call) error {
+			name, err := optional(m, c)
+			if err != nil {
+				return err
+			}
+			if *url != "" {
+				if name, err = d.restore(ctx, c, *url, name, *dir); err != nil {
+					return err
+				}
+			}
+			run, err := training.Find(*dir, name)
+			if err != nil {
+				return err
+			}
+			return d.goOn(ctx, c, run, *url, *detach)
+		}
+	}
+	return m
+}
+
+// restore brings run, or the only run of the store, into dir, as far as dir
+// does not have it already, and returns its name.
+func (d *Deps) restore(ctx context.Context, c *Call, url, run, dir string) (string, error) {
+	store, err := d.OpenStore(url)
+	if err != nil {
+		return "", err
+	}
+	names, err := checkpoint.Runs(ctx, store)
+	if err != nil {
+		return "", &Problem{"list the runs in " + url, err, "check the address of the store"}
+	}
+	if run == "" {
+		if len(names) != 1 {
+			return "", &Problem{
+				What: fmt.Sprintf("%d runs are in %s", len(names), url),
+				Err:  errors.New("it is not clear which one is meant: " + strings.Join(names, ", ")),
+				Hint: "name it: " + c.prompt() + "resume RUN --store " + url,
+			}
+		}
+		run = names[0]
+	}
+	report, err := checkpoint.Restore(ctx, store, run, dir, checkpoint.RestoreOptions{})
+	if err != nil {
+		return "", err
+	}
+	for _, note := range report.Notes {
+		fmt.Fprintln(c.Stdout, note)
+	}
+	return run, nil
+}
+
+// goOn refits run to this machine and starts it again.
+func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, url string, detach bool) error {
+	status, err := run.Status()
+	if err != nil {
+		return err
+	}
+	if status.State == training.RunRunning || status.State == training.RunDone {
+		return d.launch(ctx, c, run, detach)
+	}
+	plan := run.Plan()
+	if url != "" {
+		plan.Store = url
+	}
+	python, err := d.python(ctx, c.Notebook)
+	if err != nil {
+		return err
+	}
+	if !executable(plan.Python) { // another machine's
+		plan.Python = python
+	}
+	s := plan.Settings
+	w := gpu.Wishes{EffectiveBatch: s.EffectiveBatch, LoRARank: s.LoRARank}
+	if err := d.fit(ctx, plan, w); err != nil {
+		return err
+	}
+	if run, _, err = training.Create(run.DataDir(), plan, false); err != nil {
+		return err
+	}
+	return d.launch(ctx, c, run, detach)
+}

@@ -1,0 +1,43 @@
+package magics
+
+import "slices"
+
+// A Set is the magics that exist, in the order in which people read of them.
+type Set []*Magic
+
+// All returns every magic, connected to d. A new magic is one file and one line
+// here.
+func All(d *Deps) Set {
+	return Set{
+		Keepalive(d),
+		GPUConfig(d),
+		Shared(d),
+		Train(d),
+		Resume(d),
+		Status(d),
+		Attach(d),
+		Logs(d),
+		Stop(d),
+		Results(d),
+		Doctor(d),
+		Outlast(d),
+	}
+}
+
+// Lookup returns the magic called name, or nil.
+func (s Set) Lookup(name string) *Magic {
+	i := slices.IndexFunc(s, func(m *Magic) bool { return m.Name == name })
+	if i < 0 {
+		return nil
+	}
+	return s[i]
+}
+
+// Verb returns the magic that the command line calls name, or nil.
+func (s Set) Verb(name string) *Magic {
+	i := slices.IndexFunc(s, func(m *Magic) bool { return m.Verb == name && name != "" })
+	if i < 0 {
+		return nil
+	}
+	return s[i]
+}

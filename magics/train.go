@@ -1,0 +1,162 @@
+package magics
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/pflag"
+
+	"outlast/training"
+)
+
+// Train returns %train and %%train: train a list of models, each in a worker
+// process of its own.
+func Train(d *Deps) *Magic {
+	m := &Magic{
+		Name:  "train",
+		Verb:  "train",
+		Args:  "[RUN | PLAN.yaml] [-- COMMAND ...]",
+		Short: "Train each model of a plan in a supervised process that survives this one",
+		Cell:  true,
+		Line:  true,
+		Body:  true,
+	}
+	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
+		o := &trainOptions{deps: d, magic: m}
+		o.bind(fs)
+		return func(ctx context.Context, c *Call) error {
+			plan, err := o.plan(ctx, c)
+			if err != nil {
+				return err
+			}
+			return o.run(ctx, c, plan)
+		}
+	}
+	return m
+}
+
+// trainOptions are the flags of one %train.
+type trainOptions struct {
+	deps  *Deps
+	magic *Magic
+	flags *pflag.FlagSet
+
+	dir             string
+	models          string
+	script          string
+	store           string
+	effectiveBatch  int
+	batchSize       string
+	precision       string
+	loraRank        string
+	checkpointEvery string
+	keep            int
+	retries         int
+	seed            int64
+	python          string
+	detach          bool
+	fresh           bool
+	dryRun          bool
+}
+
+// Defaults of %train, with their reasons.
+const (
+	// A minute of work is little to lose, and a save of a few hundred megabytes
+	// once a minute costs about a percent.
+	defaultEvery = "60s"
+	// The newest may turn out damaged, and so may the one before it.
+	defaultKeep = 3
+	// A crash that comes twice more is no accident.
+	defaultRetries = 2
+)
+
+func (o *trainOptions) bind(fs *pflag.FlagSet) {
+	o.flags = fs
+	fs.StringVar(&o.models, "models", "", "what to train: a variable of the notebook, a YAML or JSON file, or names separated by commas")
+	fs.StringVar(&o.script, "script", "", "the Python file that trains one model")
+	fs.StringVar(&o.store, "store", "", "folder to copy every checkpoint to")
+	fs.IntVar(&o.effectiveBatch, "effective-batch", 0, "samples per optimizer step; kept whatever the GPU (default 16)")
+	fs.StringVar(&o.batchSize, "batch-size", auto, "samples per forward pass, or auto")
+	fs.StringVar(&o.precision, "precision", auto, "fp32, fp16, bf16 or auto")
+	fs.StringVar(&o.loraRank, "lora-rank", auto, "rank of LoRA adapters, or auto (16)")
+	fs.StringVar(&o.checkpointEvery, "checkpoint-every", defaultEvery, "how often to save: 60s or 200steps")
+	fs.IntVar(&o.keep, "keep", defaultKeep, "checkpoints to keep of each model")
+	fs.IntVar(&o.retries, "retries", defaultRetries, "how often a model that crashed is tried again")
+	fs.Int64Var(&o.seed, "seed", 0, "seed of all random generators")
+	fs.StringVar(&o.python, "python", "", "interpreter of the workers (default: the notebook's)")
+	fs.BoolVar(&o.detach, "detach", false, "return at once; %attach watches later")
+	fs.BoolVar(&o.fresh, "fresh", false, "train every model anew")
+	fs.BoolVar(&o.dryRun, "dry-run", false, "show what would be trained, and stop")
+	fs.StringVar(&o.dir, "dir", o.deps.Dir, "data directory")
+}
+
+// run seals plan, starts its supervisor unless there is nothing to do, and
+// watches.
+func (o *trainOptions) run(ctx context.Context, c *Call, plan *training.Plan) error {
+	if err := o.tune(ctx, plan); err != nil {
+		return err
+	}
+	if err := plan.Validate(); err != nil {
+		return err
+	}
+	plan.Seal()
+	if plan.Store != "" { // a store that cannot be opened is known now, not in an hour
+		if _, err := o.deps.OpenStore(plan.Store); err != nil {
+			return err
+		}
+	}
+	if o.dryRun {
+		c.Screen.Show(planView(plan))
+		return nil
+	}
+	run, changes, err := training.Create(o.dir, plan, o.fresh)
+	if err != nil {
+		return err
+	}
+	if text := describe(changes); text != "" {
+		fmt.Fprintln(c.Stdout, text)
+	}
+	return o.deps.launch(ctx, c, run, o.detach)
+}
+
+// launch starts the supervisor of run if it has work and none is alive, and
+// watches it unless detach.
+func (d *Deps) launch(ctx context.Context, c *Call, run *training.Run, detach bool) error {
+	status, err := run.Status()
+	if err != nil {
+		return err
+	}
+	if status.State == training.RunDone {
+		fmt.Fprintf(c.Stdout, "Nothing to do: all %d models of %s are done.\n", len(status.Models), run.Name())
+		c.Screen.Show(statusView(status, c.prompt()))
+		return nil
+	}
+	if err := run.Start(ctx, d.Supervisor(run.DataDir(), run.Name())); err != nil {
+		return &Problem{
+			What: "start the supervisor of " + run.Name(),
+			Err:  err,
+			Hint: "its log is " + run.Dir() + "/supervisor.log",
+		}
+	}
+	if detach {
+		fmt.Fprintf(c.Stdout, "%s runs on its own. %sattach %s watches it, %sstop %s pauses it.\n",
+			run.Name(), c.prompt(), run.Name(), c.prompt(), run.Name())
+		return nil
+	}
+	return watch(ctx, c, run)
+}
+
+// describe says in words what an existing run will do again and what it skips.
+func describe(ch training.Changes) string {
+	var parts []string
+	say := func(names []string, format string) {
+		if len(names) > 0 {
+			parts = append(parts, fmt.Sprintf(format, strings.Join(names, ", ")))
+		}
+	}
+	say(ch.Finished, "Already done, skipped: %s.")
+	say(ch.Changed, "Changed since they were trained, trained anew (the old results are kept in superseded/): %s.")
+	say(ch.Removed, "No longer in the plan, left as they are: %s.")
+	return strings.Join(parts, "\n")
+}

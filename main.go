@@ -1,0 +1,106 @@
+// Outlast is a Jupyter kernel that wraps the notebook's Python kernel and lets
+// long training outlive the machine it runs on. This package connects the
+// others; it is the only one that reads the environment and ends the process.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"outlast/magics"
+)
+
+// Exit statuses, as the manual lists them.
+const (
+	exitOK     = 0
+	exitFailed = 1 // ended with a failed model, or an error while working
+	exitUsage  = 2 // usage or configuration
+	exitPaused = 3 // resume continues
+)
+
+// A verb is one command of the command line.
+type verb struct {
+	name, args, short string
+	hidden            bool
+	run               func(ctx context.Context, p *program, args []string) error
+}
+
+// program is what a command is given of the world.
+type program struct {
+	env    environment
+	stdout io.Writer
+	stderr io.Writer
+}
+
+func main() {
+	p := &program{env: environment{os.LookupEnv}, stdout: os.Stdout, stderr: os.Stderr}
+	os.Exit(p.main(context.Background(), os.Args[1:]))
+}
+
+// main runs one command and returns the exit status.
+func (p *program) main(ctx context.Context, args []string) int {
+	verbs := p.verbs()
+	if len(args) == 0 || args[0] == "help" || args[0] == "--help" || args[0] == "-h" {
+		p.help(verbs)
+		return exitOK
+	}
+	for _, v := range verbs {
+		if v.name == args[0] {
+			return p.report(v.run(ctx, p, args[1:]))
+		}
+	}
+	fmt.Fprintf(p.stderr, "outlast: there is no command %q.\nTo do: 'outlast help' lists the commands.\n", args[0])
+	return exitUsage
+}
+
+// verbs returns every command in the order of the help.
+func (p *program) verbs() []verb {
+	all := []verb{kernelVerb(), installVerb(), uninstallVerb()}
+	for _, m := range magics.All(p.deps()) {
+		if m.Verb != "" {
+			all = append(all, magicVerb(m))
+		}
+	}
+	return append(all, notebookVerb(), versionVerb(), superviseVerb())
+}
+
+func (p *program) help(verbs []verb) {
+	fmt.Fprintf(p.stdout, "Outlast %s: training that outlives its runtime.\n\n", version)
+	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
+	for _, v := range verbs {
+		if !v.hidden {
+			fmt.Fprintf(w, "  outlast %s %s\t%s\n", v.name, v.args, v.short)
+		}
+	}
+	w.Flush() //nolint:errcheck // a terminal that is gone cannot be told
+	fmt.Fprintln(p.stdout, "\nEach answers --help. In a notebook, %outlast lists the magics.")
+}
+
+// report prints err in three parts, what failed, why and what to do, and
+// returns the exit status it means.
+func (p *program) report(err error) int {
+	if err == nil {
+		return exitOK
+	}
+	var usage *magics.UsageError
+	if errors.As(err, &usage) {
+		fmt.Fprintf(p.stderr, "outlast %s: %s.\nUsage: %s\nTo do: outlast %s --help\n",
+			usage.Magic.Verb, usage.Why, usage.Magic.Usage("outlast "), usage.Magic.Verb)
+		return exitUsage
+	}
+	fmt.Fprintf(p.stderr, "outlast: %v\n", err)
+	if cure := magics.CureOf(err); cure != "" {
+		fmt.Fprintf(p.stderr, "To do: %s\n", cure)
+	}
+	switch {
+	case errors.Is(err, magics.ErrPaused):
+		return exitPaused
+	case isConfiguration(err):
+		return exitUsage
+	}
+	return exitFailed
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"outlast/kernel"
+	"outlast/kernel/jupyter"
+	"outlast/magics"
+)
+
+// interceptor lets the kernel's cells reach the magics.
+type interceptor struct {
+	set magics.Set
+}
+
+var _ kernel.Interceptor = (*interceptor)(nil)
+
+// Claim implements kernel.Interceptor.
+func (i *interceptor) Claim(code string) int {
+	_, lines := i.set.Split(code)
+	return lines
+}
+
+// Run implements kernel.Interceptor: the magics that lead the cell, one after
+// the other, until one fails.
+func (i *interceptor) Run(ctx context.Context, cell *kernel.Cell) error {
+	calls, _ := i.set.Split(cell.Code)
+	for _, inv := range calls {
+		if err := i.call(ctx, cell, inv); err != nil {
+			return i.explain(ctx, cell, err)
+		}
+	}
+	return nil
+}
+
+func (i *interceptor) call(ctx context.Context, cell *kernel.Cell, inv magics.Invocation) error {
+	m := i.set.Lookup(inv.Name)
+	if inv.Help {
+		cell.Stream(jupyter.Stdout, m.Help())
+		return nil
+	}
+	words, err := inv.Words()
+	if err != nil {
+		return &magics.UsageError{Magic: m, Why: err.Error()}
+	}
+	return m.Run(ctx, words, &magics.Call{
+		Body:       inv.Body,
+		CellID:     cellID(cell.Request()),
+		Stdout:     stream{cell, jupyter.Stdout},
+		Stderr:     stream{cell, jupyter.Stderr},
+		Screen:     page{cell},
+		Notebook:   cell,
+		Interrupts: cell.Interrupts(),
+	})
+}
+
+// explain turns err into what the notebook shows: the synopsis for a mistake in
+// the call, a KeyboardInterrupt for an interrupt, and in any case what to do.
+func (i *interceptor) explain(ctx context.Context, cell *kernel.Cell, err error) error {
+	e := &jupyter.ExecutionError{Name: "OutlastError", Value: err.Error()}
+	var usage *magics.UsageError
+	switch {
+	case errors.As(err, &usage):
+		prompt := usage.Magic.Prompt()
+		e.Name = "UsageError"
+		e.Traceback = []string{
+			fmt.Sprintf("UsageError: %s%s: %s", prompt, usage.Magic.Name, usage.Why),
+			"Usage: " + usage.Magic.Usage(prompt),
+			fmt.Sprintf("To do: %s%s --help", prompt, usage.Magic.Name),
+		}
+		return e
+	case errors.Is(context.Cause(ctx), kernel.ErrInterrupted):
+		e.Name = "KeyboardInterrupt"
+	case errors.Is(err, magics.ErrModelsFailed):
+		e.Name = "TrainingFailed"
+	case errors.Is(err, magics.ErrPaused):
+		e.Name = "TrainingPaused"
+	}
+	e.Traceback = []string{e.Name + ": " + e.Value}
+	if cure := magics.CureOf(err); cure != "" {
+		e.Traceback = append(e.Traceback, "To do: "+cure)
+	}
+	return e
+}
+
+// cellID returns the front end's name for the cell that a request runs:
+// JupyterLab and VS Code say cellId, Colab colab.cell_id.
+func cellID(request *jupyter.Message) string {
+	var metadata struct {
+		CellID string `json:"cellId"`
+		Colab  struct {
+			CellID string `json:"cell_id"`
+		} `json:"colab"`
+	}
+	if err := json.Unmarshal(request.Metadata, &metadata); err != nil {
+		return "" // other front ends may put there what they like
+	}
+	if metadata.CellID != "" {
+		return metadata.CellID
+	}
+	return metadata.Colab.CellID
+}
+
+// stream writes to a cell's stdout or stderr.
+type stream struct {
+	cell *kernel.Cell
+	name jupyter.StreamName
+}
+
+var _ io.Writer = stream{}
+
+// Write implements io.Writer.
+func (s stream) Write(p []byte) (int, error) {
+	s.cell.Stream(s.name, string(p))
+	return len(p), nil
+}
+
+// page shows views in a cell's output.
+type page struct{ cell *kernel.Cell }
+
+// Show implements magics.Screen.
+func (p page) Show(v magics.View) { p.cell.Display(bundle(v), "") }
+
+// Live implements magics.Screen.
+func (p page) Live() magics.Live { return &liveOutput{cell: p.cell, id: uuid.NewString()} }
+
+// liveOutput is one output that is updated in place.
+type liveOutput struct {
+	cell *kernel.Cell
+	id   string
+
+	mu    sync.Mutex
+	last  magics.View
+	shown bool
+}
+
+// Update implements magics.Live. What did not change is not sent again.
+func (l *liveOutput) Update(v magics.View) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case !l.shown:
+		l.cell.Display(bundle(v), l.id)
+	case v.Text != l.last.Text || v.HTML != l.last.HTML:
+		l.cell.Update(bundle(v), l.id)
+	}
+	l.last, l.shown = v, true
+}
+
+// bundle gives each form of v its media type.
+func bundle(v magics.View) jupyter.Bundle {
+	b := jupyter.Bundle{"text/plain": strings.TrimRight(v.Text, "\n")}
+	for mime, text := range map[string]string{
+		"text/html":              v.HTML,
+		"image/svg+xml":          v.SVG,
+		"application/javascript": v.JavaScript,
+	} {
+		if text != "" {
+			b[mime] = text
+		}
+	}
+	return b
+}

@@ -1,0 +1,189 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/spf13/pflag"
+	"golang.org/x/sync/errgroup"
+
+	"outlast/checkpoint"
+	"outlast/training"
+)
+
+// flushLimit bounds how long an ending supervisor waits for its store. What is
+// not there by then stays on disk and is sent at the next start.
+const flushLimit = 10 * time.Minute
+
+// supervisorCommand is how a supervisor is started: this program, detached.
+func supervisorCommand(dir, run string) training.Command {
+	exe, err := os.Executable()
+	if err != nil {
+		exe = os.Args[0]
+	}
+	return training.Command{Path: exe, Args: []string{"supervise", "--dir", dir, "--run", run}, Env: os.Environ()}
+}
+
+// superviseVerb is the supervisor's main. Users never type it.
+func superviseVerb() verb {
+	return verb{name: "supervise", hidden: true, run: func(ctx context.Context, p *program, args []string) error {
+		fs := pflag.NewFlagSet("supervise", pflag.ContinueOnError)
+		dir := fs.String("dir", "", "data directory")
+		name := fs.String("run", "", "run")
+		if err := fs.Parse(args); err != nil {
+			return usage("supervise", err.Error())
+		}
+		ctx, stop := signal.NotifyContext(ctx, syscall.SIGTERM, os.Interrupt)
+		defer stop()
+		return p.supervise(ctx, *dir, *name)
+	}}
+}
+
+// supervise works one run off, and copies what it saves to its store.
+func (p *program) supervise(ctx context.Context, dir, name string) error {
+	log := p.logger()
+	run, err := training.Find(dir, name)
+	if err != nil {
+		return err
+	}
+	worker, err := training.UnpackWorker(p.env.cacheDir())
+	if err != nil {
+		return err
+	}
+	plan := run.Plan()
+	v := &vault{keeper: &checkpoint.Keeper{Dir: run.Dir(), Keep: plan.Settings.Keep, Log: log}, run: name}
+	s := &training.Supervisor{Run: run, Vault: v, WorkerDir: worker, Log: log, Version: version, Env: os.Environ()}
+
+	// The mirror outlives a pause: it is stopped by its own context, after the
+	// supervisor has flushed it.
+	mirrorCtx, stopMirror := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopMirror()
+	g := new(errgroup.Group)
+	if plan.Store != "" {
+		store, err := openStore(plan.Store)
+		if err != nil {
+			return err
+		}
+		v.mirror = &checkpoint.Mirror{
+			Store: store, Dir: filepath.Dir(run.Dir()), Run: name, Keep: plan.Settings.Keep, Log: log,
+			OnDone: func(model string, step int64, d checkpoint.Durability) { s.Mirrored(model, step, string(d)) },
+		}
+		g.Go(func() error { return v.mirror.Run(mirrorCtx) })
+		v.mirror.Touch("run.json")
+	}
+	err = s.Run(ctx)
+	stopMirror()
+	if mirrorErr := g.Wait(); err == nil {
+		err = mirrorErr
+	}
+	if errors.Is(err, training.ErrPaused) || errors.Is(err, training.ErrSomeFailed) {
+		log.Info("supervisor ended", "run", name, "why", err.Error())
+		return nil // the run's state says so; the supervisor itself did its work
+	}
+	return err
+}
+
+// logger writes to the supervisor's or the kernel's standard error.
+func (p *program) logger() *slog.Logger {
+	level := slog.LevelInfo
+	if p.env.get("OUTLAST_LOG") == "debug" {
+		level = slog.LevelDebug
+	}
+	return slog.New(slog.NewTextHandler(p.stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// vault is what the supervisor asks for checkpoints: a keeper on disk, and the
+// mirror behind it if the run has a store.
+type vault struct {
+	keeper *checkpoint.Keeper
+	mirror *checkpoint.Mirror // nil without a store
+	run    string
+}
+
+var _ training.Vault = (*vault)(nil)
+
+// Newest implements training.Vault.
+func (v *vault) Newest(_ context.Context, model, fingerprint string) (training.Checkpoint, []string, error) {
+	found, damage, err := v.keeper.Newest(model, fingerprint)
+	return v.found(found), words(model, damage), err
+}
+
+// Final implements training.Vault.
+func (v *vault) Final(_ context.Context, model, fingerprint string) (training.Checkpoint, []string, error) {
+	found, damage, err := v.keeper.Final(model, fingerprint)
+	return v.found(found), words(model, damage), err
+}
+
+// Save implements training.Vault.
+func (v *vault) Save(ctx context.Context, c training.Checkpoint, staged string) (training.Checkpoint, error) {
+	m, path, err := v.keeper.Save(ctx, v.manifest(c), staged)
+	return v.kept(m, path, err)
+}
+
+// Finish implements training.Vault.
+func (v *vault) Finish(ctx context.Context, c training.Checkpoint) (training.Checkpoint, error) {
+	m, path, err := v.keeper.Finish(ctx, v.manifest(c))
+	return v.kept(m, path, err)
+}
+
+// Supersede implements training.Vault.
+func (v *vault) Supersede(model, fingerprint string) error {
+	return v.keeper.Supersede(model, fingerprint)
+}
+
+// Flush implements training.Vault.
+func (v *vault) Flush(ctx context.Context) error {
+	if v.mirror == nil {
+		return nil
+	}
+	v.mirror.Touch("run.json", "ledger.jsonl")
+	ctx, cancel := context.WithTimeout(ctx, flushLimit)
+	defer cancel()
+	return v.mirror.Flush(ctx)
+}
+
+// kept tells the mirror of a new checkpoint.
+func (v *vault) kept(m checkpoint.Manifest, path string, err error) (training.Checkpoint, error) {
+	if err != nil {
+		return training.Checkpoint{}, err
+	}
+	if v.mirror != nil {
+		v.mirror.Saved(m.Model, m.Step, path, m.Final)
+	}
+	return v.found(checkpoint.Found{Manifest: m, Path: path}), nil
+}
+
+func (v *vault) found(f checkpoint.Found) training.Checkpoint {
+	if f.Path == "" {
+		return training.Checkpoint{}
+	}
+	m := f.Manifest
+	return training.Checkpoint{
+		Model: m.Model, Fingerprint: m.Fingerprint, Writer: m.Writer, Path: f.Path,
+		Durability: string(checkpoint.Local), Step: m.Step, Generation: m.Generation, Final: m.Final, Metrics: m.Metrics,
+	}
+}
+
+func (v *vault) manifest(c training.Checkpoint) checkpoint.Manifest {
+	return checkpoint.Manifest{
+		Run: v.run, Model: c.Model, Fingerprint: c.Fingerprint, Step: c.Step,
+		Generation: c.Generation, Writer: c.Writer, Final: c.Final, Metrics: c.Metrics,
+	}
+}
+
+// words says what was found damaged.
+func words(model string, damage []checkpoint.Damage) []string {
+	var notes []string
+	for _, d := range damage {
+		notes = append(notes, fmt.Sprintf("%s: the checkpoint at step %d is damaged (%s) and is not used; it was put aside as %s.",
+			model, d.Step, d.Why, filepath.Base(d.Path)))
+	}
+	return notes
+}
