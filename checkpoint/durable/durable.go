@@ -1,0 +1,211 @@
+// Package durable is the one durable write: what it has returned from survives
+// a power cut, and what it has not finished does not exist.
+//
+// It knows nothing of checkpoints or runs. The order of steps follows what
+// POSIX promises about rename and fsync; see rename(2) and fsync(2).
+package durable
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// tempMark is in the name of every file that is being written. Leftovers of a
+// crash are recognised by it.
+const tempMark = ".outlast-tmp-"
+
+// A Digest says what a file holds.
+type Digest struct {
+	Size   int64  // bytes
+	SHA256 string // hex, lower case; empty means unknown
+	Synced bool   // the file system confirmed that the content is on its medium
+}
+
+// Matches reports whether d and want are the same content; an unknown SHA-256
+// in want matches any.
+func (d Digest) Matches(want Digest) bool {
+	return d.Size == want.Size && (want.SHA256 == "" || d.SHA256 == want.SHA256)
+}
+
+// ErrContent says that what was read is not what was announced.
+var ErrContent = errors.New("content differs from its digest")
+
+// WriteFile writes r to path so that path has the old content or the new one,
+// whatever happens. If want is given, other content is refused with ErrContent
+// and path keeps what it had. Folders that are missing are made.
+func WriteFile(path string, r io.Reader, want *Digest) (Digest, error) {
+	if err := MkdirAll(filepath.Dir(path)); err != nil {
+		return Digest{}, err
+	}
+	// Beside the target: a rename is atomic only within one file system.
+	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+tempMark)
+	if err != nil {
+		return Digest{}, fmt.Errorf("write %s: %w", path, err)
+	}
+	d, err := fill(f, r, want)
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err == nil {
+		err = SyncDir(filepath.Dir(path))
+	}
+	if err != nil {
+		os.Remove(f.Name()) //nolint:errcheck // a leftover is swept at the next start
+		return Digest{}, fmt.Errorf("write %s: %w", path, err)
+	}
+	return d, nil
+}
+
+// fill copies r into f, syncs and closes it.
+func fill(f *os.File, r io.Reader, want *Digest) (Digest, error) {
+	h := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, h), r)
+	d := Digest{Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}
+	if err == nil && want != nil && !d.Matches(*want) {
+		err = fmt.Errorf("%w: %d bytes with SHA-256 %s", ErrContent, d.Size, d.SHA256)
+	}
+	if err == nil {
+		err = f.Chmod(0o644)
+	}
+	if err == nil {
+		d.Synced, err = syncFile(f)
+	}
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	return d, err
+}
+
+// WriteJSON writes v as indented JSON, durably.
+func WriteJSON(path string, v any) error {
+	data, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", path, err)
+	}
+	_, err = WriteFile(path, strings.NewReader(string(data)+"\n"), nil)
+	return err
+}
+
+// SyncFile makes the content of a file that somebody else wrote durable, and
+// returns its digest.
+func SyncFile(path string) (Digest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Digest{}, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return Digest{}, fmt.Errorf("hash %s: %w", path, err)
+	}
+	synced, err := syncFile(f)
+	if err != nil {
+		return Digest{}, fmt.Errorf("sync %s: %w", path, err)
+	}
+	return Digest{Size: n, SHA256: hex.EncodeToString(h.Sum(nil)), Synced: synced}, nil
+}
+
+// HashFile returns the digest of a file.
+func HashFile(path string) (Digest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Digest{}, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	h := sha256.New()
+	n, err := io.Copy(h, f)
+	if err != nil {
+		return Digest{}, fmt.Errorf("hash %s: %w", path, err)
+	}
+	return Digest{Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
+}
+
+// syncFile syncs f. A file system that has no fsync is no error: the caller is
+// told. Any other failure is final for this file, because the kernel may have
+// dropped the pages that it could not write.
+func syncFile(f *os.File) (bool, error) {
+	err := f.Sync()
+	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// SyncDir makes the entries of a folder durable, as far as its file system
+// knows how to.
+func SyncDir(path string) error {
+	d, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close() //nolint:errcheck // it was only read
+	if _, err := syncFile(d); err != nil && !errors.Is(err, fs.ErrPermission) {
+		return fmt.Errorf("sync folder %s: %w", path, err)
+	}
+	return nil // Windows refuses to sync folders, and needs no such sync
+}
+
+// MkdirAll makes a folder and its missing parents, and makes each of them
+// durable.
+func MkdirAll(path string) error {
+	if info, err := os.Stat(path); err == nil {
+		if !info.IsDir() {
+			return fmt.Errorf("make folder %s: a file of this name is in the way", path)
+		}
+		return nil
+	}
+	parent := filepath.Dir(path)
+	if parent != path {
+		if err := MkdirAll(parent); err != nil {
+			return err
+		}
+	}
+	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("make folder: %w", err)
+	}
+	return SyncDir(parent)
+}
+
+// Rename moves a folder or file within one file system, durably.
+func Rename(from, to string) error {
+	if err := MkdirAll(filepath.Dir(to)); err != nil {
+		return err
+	}
+	if err := os.Rename(from, to); err != nil {
+		return err
+	}
+	if err := SyncDir(filepath.Dir(to)); err != nil {
+		return err
+	}
+	if filepath.Dir(from) == filepath.Dir(to) {
+		return nil
+	}
+	return SyncDir(filepath.Dir(from))
+}
+
+// Sweep removes the leftovers of writes that a crash interrupted, below dir.
+// Nobody may be writing there.
+func Sweep(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) {
+				return nil
+			}
+			return err
+		}
+		if !d.IsDir() && strings.Contains(d.Name(), tempMark) {
+			return os.Remove(path)
+		}
+		return nil
+	})
+}
