@@ -1,0 +1,12 @@
+//go:build unix && !linux
+
+package training
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// group gives cmd a process group of its own. When we die it is not told; it
+// ends at its next event, which has no reader any more.
+func group(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }

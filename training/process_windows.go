@@ -1,0 +1,29 @@
+package training
+
+import (
+	"errors"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// errWindows is the answer of what training needs and Windows lacks.
+var errWindows = errors.New("training is not supported on Windows; use WSL 2")
+
+func detach(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+}
+
+func group(cmd *exec.Cmd) { detach(cmd) }
+
+func terminate(int) error { return errWindows }
+
+func killProcess(int) error { return errWindows }
+
+func killGroup(int) error { return errWindows }
+
+func lockWorker(string) (*os.File, error) { return nil, errWindows }
+
+func ending(state *os.ProcessState) (exit int, signal string, own bool) {
+	return state.ExitCode(), "", false
+}

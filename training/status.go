@@ -1,0 +1,214 @@
+package training
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// RunState is the state of a run.
+type RunState string
+
+// The states of a run.
+const (
+	RunRunning RunState = "running"
+	RunPaused  RunState = "paused"
+	RunDone    RunState = "done"
+	RunFailed  RunState = "failed" // all ended, some failed
+)
+
+// ModelState is the state of a model.
+type ModelState string
+
+// The states of a model.
+const (
+	ModelPending ModelState = "pending"
+	ModelRunning ModelState = "running"
+	ModelPaused  ModelState = "paused"
+	ModelDone    ModelState = "done"
+	ModelFailed  ModelState = "failed"
+)
+
+// Status is what `outlast status --json` prints.
+type Status struct {
+	Run           string        `json:"run"`
+	State         RunState      `json:"state"`
+	Store         string        `json:"store"`
+	SupervisorPID int           `json:"supervisor_pid"` // 0 if none works
+	Started       *time.Time    `json:"started"`
+	ETASeconds    *float64      `json:"eta_seconds"`
+	Generation    int64         `json:"generation"`
+	Notes         []string      `json:"notes,omitempty"`
+	Models        []ModelStatus `json:"models"`
+}
+
+// ModelStatus is one model of a Status.
+type ModelStatus struct {
+	Name       string            `json:"name"`
+	State      ModelState        `json:"state"`
+	Step       int64             `json:"step"`
+	TotalSteps int64             `json:"total_steps"`
+	Attempts   int               `json:"attempts"`
+	BatchSize  int               `json:"batch_size"`
+	GradAccum  int               `json:"grad_accum"`
+	WorkerPID  int               `json:"worker_pid"` // 0 if none works
+	Checkpoint *CheckpointStatus `json:"checkpoint"`
+	Metrics    map[string]any    `json:"metrics"`
+	ETASeconds *float64          `json:"eta_seconds,omitempty"`
+	Seconds    float64           `json:"seconds,omitempty"` // worked on it so far
+	Cause      Cause             `json:"cause"`
+	Error      string            `json:"error"`
+}
+
+// CheckpointStatus says how far a model is saved, and how well.
+type CheckpointStatus struct {
+	Step       int64  `json:"step"`
+	Durability string `json:"durability"`
+	Path       string `json:"path"`
+}
+
+// Results is what `outlast results --json` prints.
+type Results struct {
+	Run    string        `json:"run"`
+	Models []ModelResult `json:"models"`
+}
+
+// ModelResult is one model of Results.
+type ModelResult struct {
+	Name    string         `json:"name"`
+	State   ModelState     `json:"state"`
+	Metrics map[string]any `json:"metrics"`
+	Final   string         `json:"final"` // folder; empty until the model is done
+	Seconds float64        `json:"seconds"`
+}
+
+// Status returns the state of r: what its supervisor last published, corrected
+// by whether it is still alive; without that, what the disk tells.
+func (r *Run) Status() (Status, error) {
+	alive, pid := r.supervisor()
+	var s Status
+	data, err := os.ReadFile(r.path(stateName))
+	if err == nil {
+		err = json.Unmarshal(data, &s)
+	}
+	if err != nil {
+		if s, err = r.derive(); err != nil {
+			return s, err
+		}
+	}
+	s.Store = r.plan.Store
+	if alive {
+		s.SupervisorPID = pid
+		return s, nil
+	}
+	s.SupervisorPID, s.ETASeconds = 0, nil
+	for i := range s.Models {
+		m := &s.Models[i]
+		m.WorkerPID, m.ETASeconds = 0, nil
+		if m.State == ModelRunning {
+			m.State, m.Cause = ModelPaused, CauseLost
+		}
+	}
+	s.State = atRest(s.Models)
+	return s, nil
+}
+
+// atRest is the state of a run that nobody works on.
+func atRest(models []ModelStatus) RunState {
+	state := RunDone
+	for _, m := range models {
+		switch m.State {
+		case ModelDone:
+		case ModelFailed:
+			if state == RunDone {
+				state = RunFailed
+			}
+		case ModelPending, ModelRunning, ModelPaused:
+			state = RunPaused
+		}
+	}
+	return state
+}
+
+// manifest is the part of a checkpoint's manifest that says how far it is.
+type manifest struct {
+	Fingerprint string         `json:"fingerprint"`
+	Step        int64          `json:"step"`
+	Metrics     map[string]any `json:"metrics"`
+}
+
+// derive tells a run's state from its plan, its ledger and the manifests of its
+// final checkpoints.
+func (r *Run) derive() (Status, error) {
+	s := Status{Run: r.Name()}
+	entries, err := readLedger(r.path(ledgerName))
+	if err != nil {
+		return s, err
+	}
+	past := histories(entries)
+	for _, e := range entries {
+		s.Generation = max(s.Generation, e.Generation)
+	}
+	for _, m := range r.plan.Models {
+		ms := ModelStatus{Name: m.Name, State: ModelPending, Metrics: map[string]any{}}
+		ms.BatchSize, ms.GradAccum = r.plan.batch(m)
+		if h := past[m.Name+" "+m.Fingerprint]; h != nil {
+			ms.Attempts, ms.Seconds, ms.State, ms.Step = h.attempts, h.seconds, ModelPaused, h.reached
+			if h.last != nil && !h.running {
+				ms.State, ms.Cause, ms.Error = h.last.State, h.last.Cause, h.last.Message
+			}
+		}
+		final := r.ModelPath(m.Name, "final")
+		if f, ok := readManifest(final); ok && f.Fingerprint == m.Fingerprint {
+			ms.State, ms.Step, ms.TotalSteps, ms.Metrics = ModelDone, f.Step, f.Step, f.Metrics
+			ms.Cause, ms.Error = CauseDone, ""
+			ms.Checkpoint = &CheckpointStatus{f.Step, "local", final}
+		} else if ms.State == ModelDone {
+			ms.State = ModelPending // its final checkpoint is gone
+		}
+		s.Models = append(s.Models, ms)
+	}
+	s.State = atRest(s.Models)
+	return s, nil
+}
+
+func readManifest(dir string) (manifest, bool) {
+	var m manifest
+	data, err := os.ReadFile(filepath.Join(dir, "manifest.json"))
+	if err != nil || json.Unmarshal(data, &m) != nil {
+		return m, false
+	}
+	if m.Metrics == nil {
+		m.Metrics = map[string]any{}
+	}
+	return m, true
+}
+
+// batch returns the batch size and accumulation of m.
+func (p *Plan) batch(m Model) (size, accum int) {
+	if m.BatchSize > 0 {
+		return m.BatchSize, max(m.GradAccum, 1)
+	}
+	return p.Settings.BatchSize, max(p.Settings.GradAccum, 1)
+}
+
+// Results returns what came out of r so far.
+func (r *Run) Results() (Results, error) {
+	s, err := r.Status()
+	if err != nil {
+		return Results{}, err
+	}
+	results := Results{Run: r.Name()}
+	for _, m := range s.Models {
+		one := ModelResult{Name: m.Name, State: m.State, Metrics: m.Metrics, Seconds: m.Seconds}
+		if m.State == ModelDone {
+			one.Final = r.ModelPath(m.Name, "final")
+			if f, ok := readManifest(one.Final); ok {
+				one.Metrics = f.Metrics
+			}
+		}
+		results.Models = append(results.Models, one)
+	}
+	return results, nil
+}
