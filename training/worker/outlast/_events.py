@@ -1,0 +1,55 @@
+"""Events for the supervisor: JSON lines on a descriptor of their own.
+
+Never on stdout, which belongs to the user's prints.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import threading
+from typing import Any
+
+PROTOCOL = 1
+
+# Exit status when nobody reads the events any more (EX_IOERR): the supervisor
+# is gone, and a worker without one must not go on.
+ORPHANED = 74
+
+
+def plain(value: Any) -> Any:
+    """Gives a float that JSON lacks (nan, inf) the form of a string."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return repr(value)
+    if isinstance(value, dict):
+        return {k: plain(v) for k, v in value.items()}
+    return value
+
+
+class Events:
+    """Writes events; silent if there is nobody to write to.
+
+    Safe for use from several threads. A forked child (a data loader's worker)
+    stays silent: the events are this process's.
+    """
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+        self._pid = os.getpid()
+        self._lock = threading.Lock()
+        if fd is not None:
+            os.set_inheritable(fd, False)
+
+    def send(self, event: str, **fields: Any) -> None:
+        """Writes one event."""
+        if self._fd is None or os.getpid() != self._pid:
+            return
+        line = json.dumps({"event": event, **plain(fields)}, allow_nan=False) + "\n"
+        data = line.encode()
+        with self._lock:
+            try:
+                while data:
+                    data = data[os.write(self._fd, data) :]
+            except (BrokenPipeError, OSError):
+                os._exit(ORPHANED)
