@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"outlast/checkpoint/durable"
@@ -67,7 +68,7 @@ func (k *Keeper) Save(ctx context.Context, m Manifest, staged string) (Manifest,
 	if m, err = seal(target, m, files); err != nil {
 		return m, "", fmt.Errorf("save checkpoint %d of %s: %w", m.Step, m.Model, err)
 	}
-	if err := k.prune(m.Model); err != nil { // the new one is safe all the same
+	if err := errors.Join(dropReplaced(target), k.prune(m.Model, m.Step)); err != nil { // the new one is safe all the same
 		k.Log.Warn("old checkpoint not removed", "model", m.Model, "error", err)
 	}
 	return m, target, nil
@@ -90,31 +91,83 @@ func adopt(ctx context.Context, dir string) ([]File, error) {
 		if err != nil {
 			return err
 		}
+		name = filepath.ToSlash(name)
 		if !d.Type().IsRegular() {
 			return fmt.Errorf("%s is no regular file", name)
 		}
-		if name == ManifestName {
-			return fmt.Errorf("a checkpoint's file may not be called %s", ManifestName)
+		// Refused now: a manifest that lists such a name is not believed later.
+		if name == ManifestName || !safePath(name) {
+			return fmt.Errorf("a checkpoint's file may not be called %q", name)
 		}
 		digest, err := durable.SyncFile(path)
 		if err != nil {
 			return err
 		}
-		files = append(files, File{Path: filepath.ToSlash(name), Size: digest.Size, SHA256: digest.SHA256})
+		files = append(files, File{Path: name, Size: digest.Size, SHA256: digest.SHA256})
 		return nil
 	})
 	return files, err
 }
 
-// moveIn renames from to to. A folder that is there already is put aside: it is
-// a damaged one, or one of an earlier generation.
+// replacedSuffix marks a folder that makes way for a new one of its name.
+const replacedSuffix = ".replaced"
+
+// moveIn renames from to to. A folder that is there already is put aside until
+// the new one is sealed: it is a damaged one, one of an earlier generation, or
+// the same step once more.
 func moveIn(from, to string) error {
 	if _, err := os.Lstat(to); err == nil {
-		if _, err := aside(to, ".replaced"); err != nil {
+		if _, err := aside(to, replacedSuffix); err != nil {
 			return err
 		}
 	}
 	return durable.Rename(from, to)
+}
+
+// dropReplaced removes what made way for path, which is sealed now.
+func dropReplaced(path string) error {
+	entries, err := os.ReadDir(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), filepath.Base(path)+replacedSuffix) {
+			if err := os.RemoveAll(filepath.Join(filepath.Dir(path), e.Name())); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// bringBack undoes a Save that a crash ended between putting the earlier
+// checkpoint of its step aside and sealing its own: that one may be the last.
+func (k *Keeper) bringBack(model string) error {
+	dir := k.model(model, checkpointsName)
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		step, found := strings.CutSuffix(e.Name(), replacedSuffix)
+		if !found {
+			continue
+		}
+		path := filepath.Join(dir, step)
+		if _, err := os.Lstat(filepath.Join(path, ManifestName)); err == nil {
+			continue // it was sealed
+		}
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+		if err := durable.Rename(path+replacedSuffix, path); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // aside renames path to itself with a suffix, numbered if that is taken.
@@ -164,6 +217,9 @@ func (k *Keeper) steps(model string) ([]int64, error) {
 // another name, and reported.
 func (k *Keeper) Newest(model, fingerprint string) (Found, []Damage, error) {
 	var damage []Damage
+	if err := k.bringBack(model); err != nil {
+		return Found{}, nil, fmt.Errorf("bring the replaced checkpoint of %s back: %w", model, err)
+	}
 	steps, err := k.steps(model)
 	if err != nil {
 		return Found{}, nil, fmt.Errorf("list checkpoints of %s: %w", model, err)
@@ -219,6 +275,9 @@ func (k *Keeper) Finish(ctx context.Context, m Manifest) (Manifest, string, erro
 	if err := durable.MkdirAll(half); err != nil {
 		return fail(err)
 	}
+	if err := syncDirs(half); err != nil {
+		return fail(err)
+	}
 	m.Final = true
 	if m, err = seal(half, m, from.Files); err != nil {
 		return fail(err)
@@ -227,7 +286,20 @@ func (k *Keeper) Finish(ctx context.Context, m Manifest) (Manifest, string, erro
 	if err := moveIn(half, target); err != nil {
 		return fail(err)
 	}
+	if err := dropReplaced(target); err != nil { // the new one is safe all the same
+		k.Log.Warn("replaced result not removed", "model", m.Model, "error", err)
+	}
 	return m, target, nil
+}
+
+// syncDirs makes the entries of dir and of the folders below it durable.
+func syncDirs(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.IsDir() {
+			return err
+		}
+		return durable.SyncDir(path)
+	})
 }
 
 // link gives the content of from a second name. Checkpoints are never written
@@ -293,20 +365,44 @@ func (k *Keeper) Supersede(model, fingerprint string) error {
 }
 
 // prune removes the oldest checkpoints beyond Keep, and what was put aside
-// before them. The newest ones were written by us and stay.
-func (k *Keeper) prune(model string) error {
+// before those that stay. Newer ones than saved, which was written just now, do
+// not count: they belong to other code, or to nobody.
+func (k *Keeper) prune(model string, saved int64) error {
 	steps, err := k.steps(model)
 	if err != nil {
 		return err
 	}
-	keep := max(k.Keep, 1)
-	for _, step := range steps[min(keep, len(steps)):] {
+	steps = slices.DeleteFunc(steps, func(step int64) bool { return step > saved })
+	if len(steps) == 0 {
+		return nil
+	}
+	keep := min(max(k.Keep, 1), len(steps))
+	for _, step := range steps[keep:] {
 		path := k.model(model, checkpointsName, strconv.FormatInt(step, 10))
 		// The manifest goes first: a crash leaves no half checkpoint that looks whole.
 		if err := os.Remove(filepath.Join(path, ManifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	return k.pruneAside(model, steps[keep-1])
+}
+
+// pruneAside removes what was put aside of steps before oldest.
+func (k *Keeper) pruneAside(model string, oldest int64) error {
+	dir := k.model(model, checkpointsName)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		number, _, isAside := strings.Cut(e.Name(), ".")
+		if step, err := strconv.ParseInt(number, 10, 64); err != nil || !isAside || step >= oldest {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
 			return err
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"outlast/checkpoint/durable"
 )
@@ -111,7 +112,7 @@ func (m Manifest) check() error {
 // safePath reports whether name stays within the folder it is relative to, on
 // every system.
 func safePath(name string) bool {
-	return name != "" && name == path.Clean(name) && filepath.IsLocal(filepath.FromSlash(name)) &&
+	return name != "" && name != "." && utf8.ValidString(name) && name == path.Clean(name) && filepath.IsLocal(filepath.FromSlash(name)) &&
 		!strings.ContainsAny(name, "\\:\x00")
 }
 

@@ -50,6 +50,7 @@ type mirrorState struct {
 	busy    bool
 	waiters []chan struct{}
 	lastErr error
+	holds   int // made so far
 }
 
 // An item is one thing to copy: a checkpoint, or a file of the run.
@@ -59,7 +60,15 @@ type item struct {
 	step  int64
 	hold  string // folder with hard links to the checkpoint: pruning does not reach them
 	final bool
+	told  bool // OnDone was called
 	since time.Time
+}
+
+// overtakes reports whether it takes the place of old, which waits or has failed:
+// a later content of the same file, a later checkpoint, a later final one. A
+// checkpoint and a final one do not stand in each other's way.
+func (it item) overtakes(old item) bool {
+	return it.file == old.file && it.model == old.model && it.final == old.final
 }
 
 func (m *Mirror) init() {
@@ -87,13 +96,17 @@ func (m *Mirror) Touch(names ...string) {
 	}
 }
 
-// hold links a checkpoint's files into a folder of the mirror's own.
+// hold links a checkpoint's files into a folder of the mirror's own. Each call
+// has a folder of its own: the same step may be saved again while it is copied.
 func (m *Mirror) hold(model string, step int64, dir string, final bool) (string, error) {
 	kind := strconv.FormatInt(step, 10)
 	if final {
 		kind = finalName
 	}
-	hold := filepath.Join(m.Dir, m.Name, "outbox", model, kind)
+	m.state.mu.Lock()
+	m.state.holds++
+	hold := filepath.Join(m.Dir, m.Name, "outbox", model, kind+"-"+strconv.Itoa(m.state.holds))
+	m.state.mu.Unlock()
 	if err := os.RemoveAll(hold); err != nil {
 		return "", err
 	}
@@ -103,6 +116,7 @@ func (m *Mirror) hold(model string, step int64, dir string, final bool) (string,
 	}
 	for _, f := range append(manifest.Files, File{Path: ManifestName}) {
 		if err := link(filepath.Join(dir, f.Path), filepath.Join(hold, f.Path)); err != nil {
+			os.RemoveAll(hold) //nolint:errcheck // a leftover costs space, and is swept at the next start
 			return "", err
 		}
 	}
@@ -113,11 +127,11 @@ func (m *Mirror) push(it item) {
 	s := &m.state
 	s.mu.Lock()
 	s.queue = slices.DeleteFunc(s.queue, func(old item) bool {
-		same := old.file == it.file && old.model == it.model && !old.final && !it.final
-		if same && old.hold != "" && old.hold != it.hold {
+		overtaken := it.overtakes(old)
+		if overtaken && old.hold != "" {
 			os.RemoveAll(old.hold) //nolint:errcheck // a leftover costs space, and is swept at the next start
 		}
-		return same
+		return overtaken
 	})
 	s.queue = append(s.queue, it)
 	s.mu.Unlock()
@@ -177,7 +191,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 			}
 			continue
 		}
-		err := m.copy(ctx, it)
+		err := m.copy(ctx, &it)
 		m.done(it, err)
 		if ctx.Err() != nil {
 			return nil
@@ -222,10 +236,7 @@ func (m *Mirror) done(it item, err error) {
 	s.busy = false
 	s.lastErr = err
 	if err != nil {
-		overtaken := !it.final && slices.ContainsFunc(s.queue, func(o item) bool {
-			return o.file == it.file && o.model == it.model
-		})
-		if !overtaken {
+		if !slices.ContainsFunc(s.queue, func(newer item) bool { return newer.overtakes(it) }) {
 			s.queue = append(s.queue, it)
 			return
 		}
@@ -242,7 +253,7 @@ func (m *Mirror) done(it item, err error) {
 }
 
 // copy brings one item to the store.
-func (m *Mirror) copy(ctx context.Context, it item) error {
+func (m *Mirror) copy(ctx context.Context, it *item) error {
 	if it.file != "" {
 		return m.putFile(ctx, it.file)
 	}
@@ -255,9 +266,13 @@ func (m *Mirror) copy(ctx context.Context, it item) error {
 		return err
 	}
 	source := filepath.Join(it.hold, ManifestName)
-	if m.has(ctx, path.Join(folder, ManifestName), source) {
+	whole, err := m.clear(ctx, path.Join(m.Name, folder, ManifestName), source, manifest)
+	if err != nil {
+		return err
+	}
+	if whole {
 		m.tell(it, Handed)
-		return nil
+		return m.prune(ctx, *it)
 	}
 	for _, f := range manifest.Files {
 		if err := m.put(ctx, path.Join(folder, f.Path), filepath.Join(it.hold, f.Path), durable.Digest{Size: f.Size, SHA256: f.SHA256}); err != nil {
@@ -283,26 +298,45 @@ func (m *Mirror) copy(ctx context.Context, it item) error {
 		return err
 	}
 	m.tell(it, d)
-	return m.prune(ctx, it)
+	return m.prune(ctx, *it)
 }
 
-// has reports whether the store's manifest is the one in the file source. It
-// was written after everything that it lists.
-func (m *Mirror) has(ctx context.Context, name, source string) bool {
-	there, err := m.Store.Get(ctx, path.Join(m.Name, name))
+// clear reports whether the store's manifest called name is the one in the file
+// source already; it was written after everything that it lists. One that lists
+// other content goes, before its files are replaced.
+func (m *Mirror) clear(ctx context.Context, name, source string, manifest Manifest) (whole bool, err error) {
+	ours, err := os.ReadFile(source)
 	if err != nil {
-		return false
+		return false, err
+	}
+	there, err := m.Store.Get(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
 	}
 	defer there.Close() //nolint:errcheck // it was only read
 	theirs, err := io.ReadAll(io.LimitReader(there, maxManifestBytes))
 	if err != nil {
-		return false
+		return false, err
 	}
-	ours, err := os.ReadFile(source)
-	return err == nil && bytes.Equal(ours, theirs)
+	if bytes.Equal(ours, theirs) {
+		return true, nil
+	}
+	old, err := ReadManifest(bytes.NewReader(theirs))
+	if err == nil && slices.Equal(old.Files, manifest.Files) {
+		return false, nil
+	}
+	return false, m.Store.Delete(ctx, name)
 }
 
-func (m *Mirror) tell(it item, d Durability) {
+// tell calls OnDone, once for each item: what follows may be tried again.
+func (m *Mirror) tell(it *item, d Durability) {
+	if it.told {
+		return
+	}
+	it.told = true
 	if m.OnDone != nil {
 		m.OnDone(it.model, it.step, d)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -18,6 +19,9 @@ import (
 
 	"outlast/checkpoint/durable"
 )
+
+// errStale says that a checkpoint is of an earlier version of its model.
+var errStale = errors.New("it is of an earlier version of the model")
 
 // The run's own files in a store.
 const (
@@ -86,6 +90,33 @@ type restorer struct {
 	run    string
 	dir    string
 	report Report
+	wanted map[string]string // model → fingerprint in the plan
+}
+
+// fingerprints returns which fingerprint each model of a plan has. One that is
+// not in it may have any.
+func fingerprints(plan []byte) map[string]string {
+	var p struct {
+		Models []struct {
+			Name        string `json:"name"`
+			Fingerprint string `json:"fingerprint"`
+		} `json:"models"`
+	}
+	if json.Unmarshal(plan, &p) != nil {
+		return nil // whoever reads it next says what is wrong with it
+	}
+	all := map[string]string{}
+	for _, m := range p.Models {
+		all[m.Name] = m.Fingerprint
+	}
+	return all
+}
+
+// stale reports whether a checkpoint is of an earlier version of its model: the
+// store keeps those, and training would not use it.
+func (r *restorer) stale(model string, m Manifest) bool {
+	want := r.wanted[model]
+	return want != "" && m.Fingerprint != want
 }
 
 func (r *restorer) all(ctx context.Context) error {
@@ -93,7 +124,8 @@ func (r *restorer) all(ctx context.Context) error {
 		return fmt.Errorf("%q is no name of a run", r.run)
 	}
 	local := filepath.Join(r.dir, runFile)
-	if _, err := os.Stat(local); err == nil {
+	if plan, err := os.ReadFile(local); err == nil {
+		r.wanted = fingerprints(plan)
 		return r.models(ctx) // the local plan is the user's latest word
 	}
 	plan, err := r.read(ctx, runFile)
@@ -107,6 +139,7 @@ func (r *restorer) all(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	r.wanted = fingerprints(plan)
 	if err := r.models(ctx); err != nil {
 		return err
 	}
@@ -186,11 +219,14 @@ func (r *restorer) model(ctx context.Context, model string, found *remote) error
 		folders = append(folders, path.Join(base, checkpointsName, strconv.FormatInt(step, 10)))
 	}
 	for _, folder := range folders {
-		if m, err := Verify(filepath.Join(r.dir, filepath.FromSlash(folder))); err == nil {
+		if m, err := Verify(filepath.Join(r.dir, filepath.FromSlash(folder))); err == nil && !r.stale(model, m) {
 			r.report.Restored[model] = m.Step
 			return nil // it is here already
 		}
-		m, err := r.folder(ctx, folder)
+		m, err := r.folder(ctx, model, folder)
+		if errors.Is(err, errStale) {
+			continue
+		}
 		var damaged *DamagedError
 		if errors.As(err, &damaged) || errors.Is(err, ErrNotFound) {
 			r.note("%s: the copy in %s is damaged (%v) and is not used; the one before it is tried.", model, folder, err)
@@ -235,7 +271,7 @@ func (r *restorer) records(ctx context.Context, base string) error {
 
 // folder brings one checkpoint: into a folder beside its place, each file
 // compared with the manifest while it arrives, then in one move.
-func (r *restorer) folder(ctx context.Context, name string) (Manifest, error) {
+func (r *restorer) folder(ctx context.Context, model, name string) (Manifest, error) {
 	f, err := r.store.Get(ctx, path.Join(r.run, name, ManifestName))
 	if err != nil {
 		return Manifest{}, err
@@ -244,6 +280,12 @@ func (r *restorer) folder(ctx context.Context, name string) (Manifest, error) {
 	f.Close() //nolint:errcheck // it was only read
 	if err != nil {
 		return m, err
+	}
+	if r.stale(model, m) {
+		return m, errStale
+	}
+	if step, ok := stepOf(path.Base(name)); ok && step != m.Step {
+		return m, &DamagedError{ManifestName, fmt.Sprintf("it is of step %d", m.Step)}
 	}
 	target := filepath.Join(r.dir, filepath.FromSlash(name))
 	half := target + ".half"
@@ -311,16 +353,17 @@ func SweepHalf(run string) error {
 	if err := os.RemoveAll(filepath.Join(run, "outbox")); err != nil {
 		return err
 	}
-	halves, err := filepath.Glob(filepath.Join(run, modelsName, "*", "*.half"))
+	below := os.DirFS(run) // its own name is no pattern
+	halves, err := fs.Glob(below, path.Join(modelsName, "*", "*.half"))
 	if err != nil {
 		return err
 	}
-	more, err := filepath.Glob(filepath.Join(run, modelsName, "*", checkpointsName, "*.half"))
+	more, err := fs.Glob(below, path.Join(modelsName, "*", checkpointsName, "*.half"))
 	if err != nil {
 		return err
 	}
 	for _, h := range append(halves, more...) {
-		if err := os.RemoveAll(h); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := os.RemoveAll(filepath.Join(run, filepath.FromSlash(h))); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
 	}

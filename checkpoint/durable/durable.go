@@ -19,9 +19,16 @@ import (
 	"syscall"
 )
 
-// tempMark is in the name of every file that is being written. Leftovers of a
+// TempMark is in the name of every file that is being written. Leftovers of a
 // crash are recognised by it.
-const tempMark = ".outlast-tmp-"
+const TempMark = ".outlast-tmp-"
+
+// createTries is how often a folder that vanishes at once is made again.
+const createTries = 100
+
+// IsTemp reports whether a file of this name is being written, or is the
+// leftover of a write that a crash interrupted.
+func IsTemp(name string) bool { return strings.Contains(name, TempMark) }
 
 // A Digest says what a file holds.
 type Digest struct {
@@ -43,11 +50,7 @@ var ErrContent = errors.New("content differs from its digest")
 // whatever happens. If want is given, other content is refused with ErrContent
 // and path keeps what it had. Folders that are missing are made.
 func WriteFile(path string, r io.Reader, want *Digest) (Digest, error) {
-	if err := MkdirAll(filepath.Dir(path)); err != nil {
-		return Digest{}, err
-	}
-	// Beside the target: a rename is atomic only within one file system.
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+tempMark)
+	f, err := create(path)
 	if err != nil {
 		return Digest{}, fmt.Errorf("write %s: %w", path, err)
 	}
@@ -63,6 +66,21 @@ func WriteFile(path string, r io.Reader, want *Digest) (Digest, error) {
 		return Digest{}, fmt.Errorf("write %s: %w", path, err)
 	}
 	return d, nil
+}
+
+// create makes the temporary file for path, beside it: a rename is atomic only
+// within one file system. Somebody who removes empty folders may take the folder
+// away before the file is in it; then it is made again.
+func create(path string) (f *os.File, err error) {
+	for range createTries {
+		if err = MkdirAll(filepath.Dir(path)); err == nil {
+			f, err = os.CreateTemp(filepath.Dir(path), filepath.Base(path)+TempMark)
+		}
+		if !errors.Is(err, fs.ErrNotExist) {
+			break
+		}
+	}
+	return f, err
 }
 
 // fill copies r into f, syncs and closes it.
@@ -203,7 +221,7 @@ func Sweep(dir string) error {
 			}
 			return err
 		}
-		if !d.IsDir() && strings.Contains(d.Name(), tempMark) {
+		if !d.IsDir() && IsTemp(d.Name()) {
 			return os.Remove(path)
 		}
 		return nil

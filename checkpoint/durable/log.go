@@ -3,6 +3,7 @@ package durable
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,8 +12,10 @@ import (
 
 // A Log is a file of JSON lines that only grows. It is safe for concurrent use.
 type Log struct {
+	path string
+
 	mu sync.Mutex
-	f  *os.File
+	f  *os.File // nil once closed
 }
 
 // OpenLog opens or makes the log at path. A last line that a crash tore is cut
@@ -39,7 +42,7 @@ func OpenLog(path string) (*Log, error) {
 		f.Close() //nolint:errcheck // the first error counts
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	return &Log{f: f}, nil
+	return &Log{path: path, f: f}, nil
 }
 
 // Append adds v as one line; it is in the file, though perhaps not yet on the
@@ -47,11 +50,16 @@ func OpenLog(path string) (*Log, error) {
 func (l *Log) Append(v any) error {
 	line, err := json.Marshal(v)
 	if err != nil {
-		return fmt.Errorf("encode a line for %s: %w", l.f.Name(), err)
+		return fmt.Errorf("encode a line for %s: %w", l.path, err)
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	_, err = l.f.Write(append(line, '\n'))
+	n, err := l.f.Write(append(line, '\n'))
+	if err != nil && n > 0 { // a full disk: what is torn must not have a line behind it
+		if info, statErr := l.f.Stat(); statErr == nil {
+			err = errors.Join(err, l.f.Truncate(info.Size()-int64(n)))
+		}
+	}
 	return err
 }
 
