@@ -14,8 +14,8 @@ class Position:
     The order of an epoch is decided when its iterator is made, by the random
     state of that moment. That state is therefore part of a checkpoint: to go on
     in mid-epoch it is set again, the iterator made anew, the batches that were
-    trained on are drawn and dropped, and only then the generators get the state
-    they had when the checkpoint was made.
+    trained on are drawn and dropped, and only then the generators, the loader's
+    own among them, get the state they had when the checkpoint was made.
     """
 
     def __init__(self, loader: Any) -> None:
@@ -23,14 +23,17 @@ class Position:
         self.epoch = 0
         self.taken = 0
         self.start: dict[str, Any] = {}
+        self.own: list[str] = []
 
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of it."""
-        return {"epoch": self.epoch, "taken": self.taken, "start": self.start}
+        own = self._own()
+        return {"epoch": self.epoch, "taken": self.taken, "start": self.start, "own": own}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Sets what state returned."""
         self.epoch, self.taken, self.start = state["epoch"], state["taken"], state["start"]
+        self.own = state["own"]
 
     def begin(self) -> Iterator[Any]:
         """Makes the iterator of the present epoch, at the present position."""
@@ -45,6 +48,7 @@ class Position:
         for _ in range(self.taken):
             next(batches)
         _rng.set_state(now)
+        self._set_own(self.own)
         return batches
 
     def next_epoch(self) -> None:
@@ -64,12 +68,15 @@ class Position:
         return found
 
     def _random(self) -> dict[str, Any]:
-        return {
-            "all": _rng.get_state(),
-            "own": [_rng.pack(g.get_state()) for g in self._generators()],
-        }
+        return {"all": _rng.get_state(), "own": self._own()}
 
     def _set_random(self, state: dict[str, Any]) -> None:
         _rng.set_state(state["all"])
-        for generator, own in zip(self._generators(), state["own"]):
-            generator.set_state(_rng.unpack(own))
+        self._set_own(state["own"])
+
+    def _own(self) -> list[str]:
+        return [_rng.pack(g.get_state()) for g in self._generators()]
+
+    def _set_own(self, states: list[str]) -> None:
+        for generator, state in zip(self._generators(), states):
+            generator.set_state(_rng.unpack(state))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import operator
 import os
 import signal
 import sys
@@ -70,6 +71,7 @@ class Job:
         self._told = 0.0
         self._asked_to_pause = False
         self._asked_to_save = False
+        self._looped = False
         self._in_loop = False
         self._in_body = False
         self._said_restored = False
@@ -81,6 +83,7 @@ class Job:
     @property
     def step(self) -> int:
         """The number of the present step: within a loop, what steps() yielded."""
+        self._settle()
         return self._step
 
     @property
@@ -91,10 +94,12 @@ class Job:
     def track(self, **objects: Any) -> None:
         """Names what a checkpoint holds, and restores the latest one at once.
 
-        All random generators are part of it too. Objects need state_dict and
-        load_state_dict, or are tensors, arrays, generators, dicts or lists.
+        Objects need state_dict and load_state_dict, or are tensors, arrays,
+        generators, dicts or lists. The global random generators are part of it
+        too. They get their state when the loop begins: what a program draws
+        before that, such as a split of its data, must be the same every time.
         """
-        if self._in_loop:
+        if self._looped:
             raise RuntimeError("job.track comes before the loop: it restores the step to begin at")
         for name, value in objects.items():
             _state.check(name, value)
@@ -114,8 +119,6 @@ class Job:
         self._restored = state
         self._step = self._saved_step = state["step"]
         self._last = state["metrics"]
-        # Last: building and loading the objects may have drawn random numbers.
-        _rng.set_state(state["rng"])
         self._say_restored()
 
     def _say_restored(self) -> None:
@@ -129,6 +132,7 @@ class Job:
         After each one it saves if a checkpoint is due, and ends the worker if it
         was asked to pause. A step that is left by ``break`` counts as done.
         """
+        total = _whole(total, "job.steps(total)")
         self._enter(total)
         try:
             while self._step < total:
@@ -146,10 +150,12 @@ class Job:
         the order of the run that was not disturbed. job.epoch and job.step say
         where it is.
         """
+        epochs = _whole(epochs, "job.batches(loader, epochs)")
         try:
-            self._enter(len(loader) * epochs)
+            total = len(loader) * epochs
         except TypeError:  # a loader without a length
-            self._enter(0)
+            total = 0
+        self._enter(total)
         position = self._position = Position(loader)
         if self._restored and self._restored["position"]:
             position.restore(self._restored["position"])
@@ -169,16 +175,26 @@ class Job:
     def _enter(self, total: int) -> None:
         if self._in_loop:
             raise RuntimeError("one loop over job.steps or job.batches at a time")
-        if self._total:
+        if self._looped:
             raise RuntimeError("a job has one loop over job.steps or job.batches")
-        self._in_loop, self._total = True, total
+        self._looped = self._in_loop = True
+        self._total = total
+        if self._restored:
+            _rng.set_state(self._restored["rng"])
         self._say_restored()
         self._saved_at = time.monotonic()
         self._progress(force=True)
 
     def _leave(self) -> None:
         self._in_loop = False
-        if self._in_body and sys.exc_info()[0] is GeneratorExit:  # break
+
+    def _settle(self) -> None:
+        """Counts a step that was left by break.
+
+        An exception leaves the loop in the same way, but the step that raised
+        it is not done: that shows only when the program goes on.
+        """
+        if self._in_body and not self._in_loop:
             self._in_body = False
             self._flush_metrics()
             self._step += 1
@@ -212,15 +228,8 @@ class Job:
 
     def log(self, **metrics: Any) -> None:
         """Notes numbers for this step; several calls in one step are one entry."""
-        for name, value in metrics.items():
-            if hasattr(value, "item"):  # a tensor or a numpy number
-                value = value.item()
-            if not isinstance(value, (int, float, str)):
-                raise TypeError(
-                    f"job.log({name}=...): a {type(value).__name__} is no number. "
-                    "Log one number for each name, such as loss.item()."
-                )
-            self._pending[name] = value
+        self._settle()
+        self._pending.update(_numbers(metrics))
         self._last = {**self._last, **self._pending}
 
     def _flush_metrics(self) -> None:
@@ -233,6 +242,7 @@ class Job:
         if self._in_loop:
             self._asked_to_save = True
             return
+        self._settle()
         self._flush_metrics()
         self._save("asked")
 
@@ -269,9 +279,11 @@ class Job:
         """Seals the result: the present state becomes final, the model is done."""
         if self._finished:
             raise RuntimeError("job.finish was called twice: the model is done")
-        self.log(**metrics)
+        self._settle()
         self._say_restored()
         self._flush_metrics()
+        # Not logged: they belong to the model, and there is no step of this number.
+        self._last = {**self._last, **_numbers(metrics)}
         self._save("final")
         self._progress(force=True)
         self._events.send("finish", step=self._step, metrics=self._last)
@@ -279,6 +291,32 @@ class Job:
 
     def _on_sigterm(self, *_: Any) -> None:
         self._asked_to_pause = True
+
+
+def _whole(value: Any, call: str) -> int:
+    """The whole number that a caller of call gave."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{call}: a {type(value).__name__} is no whole number. "
+            "A number of steps goes to job.steps, a data loader to job.batches."
+        ) from None
+
+
+def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics as plain numbers."""
+    plain = {}
+    for name, value in metrics.items():
+        if hasattr(value, "item"):  # a tensor or a numpy number
+            value = value.item()
+        if not isinstance(value, (int, float, str)):
+            raise TypeError(
+                f"job.log({name}=...): a {type(value).__name__} is no number. "
+                "Log one number for each name, such as loss.item()."
+            )
+        plain[name] = value
+    return plain
 
 
 _the_job: Job | None = None
@@ -295,8 +333,12 @@ def job() -> Job:
 
 
 def _worker(spec: dict[str, Any]) -> Job:
-    fd = os.environ.get("OUTLAST_EVENTS_FD")
-    events = Events(int(fd) if fd else None)
+    # Taken, not read: what this process starts (a data loader's processes, on some
+    # systems with a fresh Python) learns about the job, but does not speak for it.
+    fd = os.environ.pop("OUTLAST_EVENTS_FD", None)
+    if not fd:
+        return Job({**spec, "staging": None}, Events(None))
+    events = Events(int(fd))
     events.send("hello", protocol=PROTOCOL, pid=os.getpid(), python=sys.version.split()[0])
     made = Job(spec, events)
     # The supervisor decides what an interrupt means; it asks for a pause by SIGTERM.

@@ -23,7 +23,8 @@ def _numpy() -> Any:
 
 def pack(tensor: Any) -> str:
     """Writes a byte tensor as text."""
-    return base64.b64encode(tensor.cpu().numpy().tobytes()).decode()
+    # Not by way of numpy: torch may be there without it.
+    return base64.b64encode(bytes(tensor.tolist())).decode()
 
 
 def unpack(text: str) -> Any:

@@ -53,6 +53,14 @@ def execute(file: Path, namespace: dict[str, Any]) -> None:
     exec(compile(file.read_text(), str(file), "exec"), namespace)
 
 
+def message(error: BaseException) -> str:
+    """What error says, within the length of an event."""
+    try:
+        return str(error)[:16_000]
+    except Exception:  # the user's own __str__
+        return "<exception str() failed>"
+
+
 def report(job: _job.Job, error: BaseException) -> None:
     """Says what the user's code raised, without our own frames around it."""
     linecache.checkcache()
@@ -67,6 +75,6 @@ def report(job: _job.Job, error: BaseException) -> None:
         "failed",
         kind="user",
         type=type(error).__name__,
-        message=str(error),
+        message=message(error),
         traceback=text[-16_000:],
     )

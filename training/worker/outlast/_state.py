@@ -14,9 +14,14 @@ from typing import Any
 
 from . import _rng
 
+# Files of a checkpoint that hold no tracked object.
+RESERVED = ("manifest", "outlast")
+
 
 def check(name: str, value: Any) -> None:
     """Refuses what cannot be saved and restored."""
+    if name in RESERVED:
+        raise ValueError(f"job.track({name}=...): this is the name of a file of Outlast's own.")
     if kind(value) is None:
         raise TypeError(
             f"job.track({name}=...): a {type(value).__name__} has no state that can be saved. "
