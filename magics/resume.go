@@ -67,7 +67,7 @@ func (d *Deps) restore(ctx context.Context, c *Call, url, run, dir string) (stri
 		}
 		run = names[0]
 	}
-	report, err := checkpoint.Restore(ctx, store, run, dir, checkpoint.RestoreOptions{})
+	report, err := checkpoint.Restore(ctx, store, run, dir)
 	if err != nil {
 		return "", err
 	}

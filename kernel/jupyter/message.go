@@ -1,0 +1,116 @@
+// Package jupyter is the Jupyter messaging specification as Go types: messages,
+// their wire format and signatures, the contents that Outlast itself reads or
+// writes, and connection files.
+//
+// It knows neither sockets nor processes. The specification is
+// https://jupyter-client.readthedocs.io/en/stable/messaging.html; the types are
+// in its order.
+package jupyter
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+// ProtocolVersion is that of the messages that Outlast itself writes.
+const ProtocolVersion = "5.3"
+
+// A Message is one Jupyter message, on any channel.
+//
+// Only the header is decoded, because routing needs no more. The raw parts are
+// the bytes that were received, and are sent on as they are: fields that we do
+// not know survive.
+type Message struct {
+	Identities [][]byte // ZeroMQ return path, or the topic on iopub
+	Header     Header   // decoded from RawHeader
+	RawHeader  json.RawMessage
+	Parent     json.RawMessage
+	Metadata   json.RawMessage
+	Content    json.RawMessage
+	Buffers    [][]byte // not covered by the signature
+}
+
+// Header is the part of a message's header that Outlast reads.
+type Header struct {
+	ID         string `json:"msg_id"`
+	Session    string `json:"session"`
+	Username   string `json:"username"`
+	Date       string `json:"date"`
+	Type       Type   `json:"msg_type"`
+	Version    string `json:"version"`
+	SubshellID string `json:"subshell_id,omitempty"` // JEP 91
+}
+
+// Type is the type of a message.
+type Type string
+
+// The message types that Outlast reads or writes.
+const (
+	ExecuteRequest    Type = "execute_request"
+	ExecuteReply      Type = "execute_reply"
+	KernelInfoRequest Type = "kernel_info_request"
+	KernelInfoReply   Type = "kernel_info_reply"
+	ShutdownRequest   Type = "shutdown_request"
+	ShutdownReply     Type = "shutdown_reply"
+	InterruptRequest  Type = "interrupt_request"
+	InterruptReply    Type = "interrupt_reply"
+	InputRequest      Type = "input_request"
+	TypeStream        Type = "stream"
+	TypeDisplayData   Type = "display_data"
+	TypeUpdateDisplay Type = "update_display_data"
+	TypeExecuteInput  Type = "execute_input"
+	TypeError         Type = "error"
+	TypeStatus        Type = "status"
+	TypeIOPubWelcome  Type = "iopub_welcome" // JEP 65
+)
+
+// New returns a message of our own. parent is the raw header of the message
+// that caused it; nil if none did. The content must have a JSON form.
+func New(t Type, session string, parent json.RawMessage, content any) (*Message, error) {
+	m := &Message{
+		Header: Header{
+			ID:       uuid.NewString(),
+			Session:  session,
+			Username: "outlast",
+			Date:     time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"),
+			Type:     t,
+			Version:  ProtocolVersion,
+		},
+		Parent:   parent,
+		Metadata: json.RawMessage("{}"),
+	}
+	if len(parent) == 0 {
+		m.Parent = json.RawMessage("{}")
+	}
+	var err error
+	if m.RawHeader, err = json.Marshal(m.Header); err != nil {
+		return nil, fmt.Errorf("encode header: %w", err)
+	}
+	if m.Content, err = json.Marshal(content); err != nil {
+		return nil, fmt.Errorf("encode content of %s: %w", t, err)
+	}
+	return m, nil
+}
+
+// ParentID returns the id of the message that caused m; empty if it names none.
+func (m *Message) ParentID() string {
+	var parent struct {
+		ID string `json:"msg_id"`
+	}
+	if err := json.Unmarshal(m.Parent, &parent); err != nil {
+		return "" // a parent may be anything, or missing
+	}
+	return parent.ID
+}
+
+// Decode decodes the content of m.
+func Decode[T any](m *Message) (T, error) {
+	var content T
+	if err := json.Unmarshal(m.Content, &content); err != nil {
+		return content, fmt.Errorf("%w: content of %s: %w", ErrMalformed, m.Header.Type, err)
+	}
+	return content, nil
+}
