@@ -1,0 +1,113 @@
+#!/usr/bin/env bash
+# Makes .venv: a Python with torch, JupyterLab and the tools of the tests. `make setup` calls it when what it
+# reads has changed; running it again repairs what is there.
+#
+# On Debian as root it installs the system packages it needs, torch among them, and builds the environment on
+# the system's Python so that it sees them. Elsewhere it takes PYTHON, else python3 from PATH, and torch from PyPI.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+readonly VENV=.venv
+readonly DEBIAN_PACKAGES=(python3-venv python3-torch python3-sklearn)
+readonly DEBIAN_PYTHON=/usr/bin/python3
+readonly TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
+
+say() { printf 'setup: %s\n' "$*"; }
+
+fail() {
+	printf 'setup: %s\n' "$@" >&2
+	exit 1
+}
+
+installed() { dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
+
+# missing_packages prints the Debian packages that are not there yet.
+missing_packages() {
+	local package
+	for package in "${DEBIAN_PACKAGES[@]}"; do
+		installed "$package" || echo "$package"
+	done
+	# NVML is reached through cgo, and so is the race detector.
+	command -v gcc >/dev/null || printf '%s\n' gcc libc6-dev
+}
+
+# install_packages returns false where Debian's relatives lack a package, torch most of all.
+install_packages() {
+	local -a missing
+	mapfile -t missing < <(missing_packages)
+	[ ${#missing[@]} -gt 0 ] || return 0
+	say "installing system packages: ${missing[*]}"
+	apt-get update -qq
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+works() { "$1" -c "import sys; sys.exit(sys.version_info < (3, 10))" 2>/dev/null; }
+
+brings_torch() { works "$1" && "$1" -c 'import ensurepip, sklearn, torch' 2>/dev/null; }
+
+# choose_python prints the interpreter the environment is built on.
+choose_python() {
+	if [ -z "${PYTHON:-}" ] && brings_torch "$DEBIAN_PYTHON"; then
+		echo "$DEBIAN_PYTHON"
+		return
+	fi
+	local python=${PYTHON:-python3}
+	works "$python" || fail "$python is missing or older than 3.10." \
+		"Install Python 3.10 or newer, or name one: make setup PYTHON=/path/to/python3"
+	"$python" -c 'import ensurepip, venv' 2>/dev/null || fail "$python cannot make virtual environments." \
+		"Install its venv module; on Debian and Ubuntu: apt-get install python3-venv"
+	echo "$python"
+}
+
+# make_environment keeps an environment that stands on the same interpreter.
+make_environment() {
+	local python=$1 real
+	local -a flags=() # macOS has a bash for which an empty array is unset, hence the + below
+	brings_torch "$python" && flags=(--system-site-packages)
+	real=$("$python" -c 'import os, sys; print(os.path.realpath(sys.executable))')
+	if [ -x "$VENV/bin/python" ] && [ "$(readlink -f "$VENV/bin/python")" = "$real" ]; then
+		return
+	fi
+	say "making $VENV with $python"
+	"$python" -m venv --clear ${flags[@]+"${flags[@]}"} "$VENV"
+}
+
+# install_torch takes the builds without CUDA on Linux: the others weigh gigabytes and nothing here needs them.
+install_torch() {
+	"$VENV/bin/python" -c 'import sklearn, torch' 2>/dev/null && return
+	say "installing torch and scikit-learn"
+	local -a index=()
+	[ "$(uname -s)" = Linux ] && index=(--extra-index-url "$TORCH_CPU_INDEX")
+	pip_install ${index[@]+"${index[@]}"} -r requirements-torch.txt
+}
+
+pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
+
+# install_tools holds numpy where it is: torch was compiled against that one.
+install_tools() {
+	say "installing JupyterLab and the tools of the tests"
+	"$VENV/bin/python" -c 'import numpy; print("numpy==" + numpy.__version__)' >"$VENV/constraints.txt"
+	pip_install -c "$VENV/constraints.txt" -r requirements.txt
+}
+
+check() {
+	"$VENV/bin/python" - <<-'PYTHON'
+		import sys, numpy, sklearn.datasets, torch
+		digits = sklearn.datasets.load_digits()
+		x = torch.from_numpy(digits.data).float() / 16
+		loss = torch.nn.functional.cross_entropy(torch.nn.Linear(64, 10)(x), torch.from_numpy(digits.target))
+		loss.backward()
+		print(f"setup: ready: Python {sys.version.split()[0]}, torch {torch.__version__},",
+		      f"numpy {numpy.__version__}, scikit-learn {sklearn.__version__}")
+	PYTHON
+}
+
+if [ -z "${PYTHON:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
+	install_packages || say "not every package could be installed; going on with PyPI"
+fi
+command -v go >/dev/null || fail "go is missing. Install Go 1.26 or newer from https://go.dev/dl"
+python=$(choose_python)
+make_environment "$python"
+install_torch
+install_tools
+check
