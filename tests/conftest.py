@@ -9,7 +9,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-import rig  # noqa: E402  # it stands beside this file, not in a package
+import rig  # it stands beside this file, not in a package
 
 
 @pytest.fixture(scope="session")
