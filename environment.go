@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 
 	"outlast/checkpoint"
@@ -67,12 +68,35 @@ func (e environment) runName() string {
 	return name
 }
 
+// parentPID is the process that started the kernel, as Jupyter says; 0 if it
+// says nothing.
+func (e environment) parentPID() int {
+	pid, err := strconv.Atoi(e.get("JPY_PARENT_PID"))
+	if err != nil {
+		return 0
+	}
+	return pid
+}
+
 // cacheDir is where the workers' Python module is unpacked.
 func (e environment) cacheDir() string {
 	if dir, err := os.UserCacheDir(); err == nil {
 		return filepath.Join(dir, "outlast")
 	}
 	return filepath.Join(os.TempDir(), "outlast-cache")
+}
+
+// devices returns the GPUs that workers will see.
+func (e environment) devices(ctx context.Context) (gpu.Inventory, error) {
+	list, restricted := e.lookup("CUDA_VISIBLE_DEVICES")
+	if restricted && (list == "" || list == "-1") { // a driver that hangs is hidden like this
+		return gpu.Inventory{Source: gpu.SourceNone}, nil
+	}
+	found, err := gpu.Detect(ctx, e.get("OUTLAST_NVIDIA_SMI"))
+	if restricted {
+		found.Devices = gpu.Visible(found.Devices, list)
+	}
+	return found, err
 }
 
 // deps connects the magics to this machine.
@@ -90,11 +114,9 @@ func (p *program) deps() *magics.Deps {
 		Host:       magics.HostOf(p.env.lookup),
 		Session:    &magics.Session{},
 		Supervisor: supervisorCommand,
-		Devices: func(ctx context.Context) (gpu.Inventory, error) {
-			return gpu.Detect(ctx, p.env.get("OUTLAST_NVIDIA_SMI"))
-		},
-		OpenStore: openStore,
-		FreeDisk:  freeDisk,
+		Devices:    p.env.devices,
+		OpenStore:  openStore,
+		FreeDisk:   freeDisk,
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"outlast/install"
@@ -16,7 +17,7 @@ import (
 // know of its arguments is the child's: nbclient and others append some.
 func kernelVerb() verb {
 	return verb{
-		name: "kernel", args: "-f FILE [--child NAME] [ARGS...]",
+		name: "kernel", args: "-f FILE [--child NAME] [--prefix DIR] [ARGS...]",
 		short: "Run the kernel on a Jupyter connection file",
 		run: func(ctx context.Context, p *program, args []string) error {
 			o, err := kernelOptions(args)
@@ -29,9 +30,10 @@ func kernelVerb() verb {
 }
 
 type kernelFlags struct {
-	file  string
-	child string
-	rest  []string
+	file   string
+	child  string
+	prefix string // of the Python environment in which the child is looked for
+	rest   []string
 }
 
 // kernelOptions reads the arguments by hand: a flag parser would refuse those
@@ -40,16 +42,12 @@ func kernelOptions(args []string) (kernelFlags, error) {
 	o := kernelFlags{child: install.DefaultChild}
 	for i := 0; i < len(args); i++ {
 		switch arg := args[i]; arg {
-		case "-f", "--child":
+		case "-f", "--child", "--prefix":
 			i++
 			if i == len(args) {
 				return o, usage("kernel", arg+" needs a value")
 			}
-			if arg == "-f" {
-				o.file = args[i]
-			} else {
-				o.child = args[i]
-			}
+			*map[string]*string{"-f": &o.file, "--child": &o.child, "--prefix": &o.prefix}[arg] = args[i]
 		case "--help", "-h":
 			return o, usage("kernel", "Jupyter starts it; people run 'outlast install' and choose the kernel in the notebook")
 		default:
@@ -59,6 +57,9 @@ func kernelOptions(args []string) (kernelFlags, error) {
 	if o.file == "" {
 		return o, usage("kernel", "-f FILE, the connection file, is missing; Jupyter starts the kernel with it")
 	}
+	if strings.Contains(o.prefix, "{") { // some front ends do not fill it in
+		o.prefix = ""
+	}
 	return o, nil
 }
 
@@ -67,7 +68,7 @@ func (p *program) runKernel(ctx context.Context, o kernelFlags) error {
 	if err != nil {
 		return err
 	}
-	spec, err := p.childSpec(o.child)
+	spec, err := p.childSpec(o.child, o.prefix)
 	if err != nil {
 		return err
 	}
@@ -76,12 +77,16 @@ func (p *program) runKernel(ctx context.Context, o kernelFlags) error {
 		return err
 	}
 	proxy := kernel.New(kernel.Config{
-		Connection:  connection,
-		Spec:        spec,
+		Connection: connection,
+		Spec: kernel.Spec{
+			Argv: spec.Argv, Env: spec.Env, InterruptMode: spec.InterruptMode, ResourceDir: spec.Dir, Prefix: o.prefix,
+		},
 		ChildArgs:   o.rest,
 		Env:         os.Environ(),
 		Dir:         dir,
 		TempDir:     os.TempDir(),
+		CacheDir:    p.env.cacheDir(),
+		ParentPID:   p.env.parentPID(),
 		Interceptor: &interceptor{set: magics.All(p.deps())},
 		Log:         p.logger(),
 		Stderr:      p.stderr,

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -24,9 +25,36 @@ type interceptor struct {
 var _ kernel.Interceptor = (*interceptor)(nil)
 
 // Claim implements kernel.Interceptor.
-func (i *interceptor) Claim(code string) int {
-	_, lines := i.set.Split(code)
-	return lines
+func (i *interceptor) Claim(code string) kernel.Claim {
+	calls, lines := i.set.Split(code)
+	if lines == 0 {
+		return kernel.Claim{}
+	}
+	claim := kernel.Claim{Lines: lines, Whole: strings.TrimSpace(afterLines(code, lines)) == "", Looks: true, Now: true}
+	for _, inv := range calls {
+		m := i.set.Lookup(inv.Name)
+		claim.Looks = claim.Looks && (m.Looks || inv.Help)
+		claim.Now = claim.Now && m.Now != nil && m.Now(inv.Args)
+	}
+	return claim
+}
+
+// afterLines returns what follows the first n lines of code.
+func afterLines(code string, n int) string {
+	for range n {
+		_, rest, _ := strings.Cut(code, "\n")
+		code = rest
+	}
+	return code
+}
+
+// Names implements kernel.Interceptor.
+func (i *interceptor) Names() []kernel.Name {
+	var names []kernel.Name
+	for _, m := range i.set {
+		names = append(names, kernel.Name{Name: m.Name, Line: m.Line, Cell: m.Cell, Body: m.Body, Help: m.Help()})
+	}
+	return names
 }
 
 // Run implements kernel.Interceptor: the magics that lead the cell, one after
@@ -51,14 +79,18 @@ func (i *interceptor) call(ctx context.Context, cell *kernel.Cell, inv magics.In
 	if err != nil {
 		return &magics.UsageError{Magic: m, Why: err.Error()}
 	}
+	out, errs := &stream{cell: cell, name: jupyter.Stdout}, &stream{cell: cell, name: jupyter.Stderr}
+	defer out.flush()
+	defer errs.flush()
 	return m.Run(ctx, words, &magics.Call{
 		Body:       inv.Body,
 		CellID:     cellID(cell.Request()),
-		Stdout:     stream{cell, jupyter.Stdout},
-		Stderr:     stream{cell, jupyter.Stderr},
+		Stdout:     out,
+		Stderr:     errs,
 		Screen:     page{cell},
 		Notebook:   cell,
 		Interrupts: cell.Interrupts(),
+		Result:     cell.SetResult,
 	})
 }
 
@@ -109,18 +141,36 @@ func cellID(request *jupyter.Message) string {
 	return metadata.Colab.CellID
 }
 
-// stream writes to a cell's stdout or stderr.
+// stream writes to a cell's stdout or stderr, whole lines at a time: each piece
+// of its own would be a message.
 type stream struct {
 	cell *kernel.Cell
 	name jupyter.StreamName
+
+	mu   sync.Mutex
+	line []byte // the beginning of one
 }
 
-var _ io.Writer = stream{}
+var _ io.Writer = (*stream)(nil)
 
 // Write implements io.Writer.
-func (s stream) Write(p []byte) (int, error) {
-	s.cell.Stream(s.name, string(p))
+func (s *stream) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.line = append(s.line, p...)
+	if end := bytes.LastIndexByte(s.line, '\n') + 1; end > 0 {
+		s.cell.Stream(s.name, string(s.line[:end]))
+		s.line = s.line[end:]
+	}
 	return len(p), nil
+}
+
+// flush shows a last line without an end.
+func (s *stream) flush() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.cell.Stream(s.name, string(s.line))
+	s.line = nil
 }
 
 // page shows views in a cell's output.

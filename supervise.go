@@ -59,7 +59,7 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 	}
 	plan := run.Plan()
 	v := &vault{keeper: &checkpoint.Keeper{Dir: run.Dir(), Keep: plan.Settings.Keep, Log: log}, run: name}
-	s := &training.Supervisor{Run: run, Vault: v, WorkerDir: worker, Log: log, Version: version, Env: os.Environ()}
+	s := &training.Supervisor{Run: run, Vault: v, WorkerDir: worker, Log: log, Env: os.Environ()}
 
 	// The mirror outlives a pause: it is stopped by its own context, after the
 	// supervisor has flushed it.
@@ -72,13 +72,13 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 			return err
 		}
 		v.mirror = &checkpoint.Mirror{
-			Store: store, Dir: filepath.Dir(run.Dir()), Run: name, Keep: plan.Settings.Keep, Log: log,
+			Store: store, Dir: filepath.Dir(run.Dir()), Name: name, Keep: plan.Settings.Keep, Log: log,
 			OnDone: func(model string, step int64, d checkpoint.Durability) { s.Mirrored(model, step, string(d)) },
 		}
 		g.Go(func() error { return v.mirror.Run(mirrorCtx) })
 		v.mirror.Touch("run.json")
 	}
-	err = s.Run(ctx)
+	err = s.Work(ctx)
 	stopMirror()
 	if mirrorErr := g.Wait(); err == nil {
 		err = mirrorErr

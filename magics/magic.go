@@ -31,6 +31,14 @@ type Magic struct {
 	// without it leaves the rest of its cell to the notebook's kernel.
 	Body bool
 
+	// Looks says that it changes nothing, so that it may be answered while the
+	// notebook's Python works on a cell.
+	Looks bool
+
+	// Now reports whether a call with these arguments must not wait for the
+	// notebook's Python; nil: none.
+	Now func(args string) bool
+
 	// Bind declares the flags of one call on fs and returns the function to run
 	// once they are parsed. It is called anew for each cell, so that no option
 	// leaks from one cell into the next.
@@ -48,6 +56,10 @@ type Call struct {
 	Screen   Screen
 	Notebook Notebook // nil on the command line
 
+	// Result takes the value that the magic has for Python, in
+	// x = %name; nil on the command line.
+	Result func(value json.RawMessage)
+
 	// Interrupts delivers each interrupt that arrives while the magic runs; the
 	// first one also cancels the magic's context.
 	Interrupts <-chan struct{}
@@ -59,6 +71,9 @@ type Notebook interface {
 	Eval(ctx context.Context, expr string) (json.RawMessage, error)
 	// Exec runs Python code without a trace in the history.
 	Exec(ctx context.Context, code string) error
+	// RestartChild ends the Python, even one that hangs, and returns when a new
+	// one answers. The runs in training are not touched.
+	RestartChild(ctx context.Context) error
 }
 
 // A View is one thing to look at, in the forms that front ends understand.

@@ -53,7 +53,13 @@ type ExecutionError struct {
 
 func (e *ExecutionError) Error() string { return e.Name + ": " + e.Value }
 
-// ShutdownContent is the content of shutdown requests and replies.
+// ShutdownReplyContent answers a shutdown request.
+type ShutdownReplyContent struct {
+	Status  Outcome `json:"status"`
+	Restart bool    `json:"restart"`
+}
+
+// ShutdownContent is the content of a shutdown request.
 type ShutdownContent struct {
 	Restart bool `json:"restart"`
 }
@@ -96,6 +102,8 @@ type State string
 const (
 	Busy State = "busy"
 	Idle State = "idle"
+	// Restarting is said of a kernel whose process has ended and is replaced.
+	Restarting State = "restarting"
 )
 
 // KernelStatusContent is what the status message carries.

@@ -10,10 +10,14 @@ package jupyter
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 )
+
+// TimeFormat is that of dates in headers and metadata: ISO 8601.
+const TimeFormat = "2006-01-02T15:04:05.000000Z"
 
 // ProtocolVersion is that of the messages that Outlast itself writes.
 const ProtocolVersion = "5.3"
@@ -31,6 +35,7 @@ type Message struct {
 	Metadata   json.RawMessage
 	Content    json.RawMessage
 	Buffers    [][]byte // not covered by the signature
+	Signature  []byte   // as received; empty without a key
 }
 
 // Header is the part of a message's header that Outlast reads.
@@ -67,6 +72,18 @@ const (
 	TypeIOPubWelcome  Type = "iopub_welcome" // JEP 65
 )
 
+// Suffixes of the types that ask and answer.
+const (
+	requestSuffix = "_request"
+	replySuffix   = "_reply"
+)
+
+// IsRequest reports whether a message of type t is owed a reply.
+func (t Type) IsRequest() bool { return strings.HasSuffix(string(t), requestSuffix) }
+
+// Reply returns the type that answers t.
+func (t Type) Reply() Type { return Type(strings.TrimSuffix(string(t), requestSuffix) + replySuffix) }
+
 // New returns a message of our own. parent is the raw header of the message
 // that caused it; nil if none did. The content must have a JSON form.
 func New(t Type, session string, parent json.RawMessage, content any) (*Message, error) {
@@ -75,7 +92,7 @@ func New(t Type, session string, parent json.RawMessage, content any) (*Message,
 			ID:       uuid.NewString(),
 			Session:  session,
 			Username: "outlast",
-			Date:     time.Now().UTC().Format("2006-01-02T15:04:05.000000Z"),
+			Date:     time.Now().UTC().Format(TimeFormat),
 			Type:     t,
 			Version:  ProtocolVersion,
 		},
@@ -93,6 +110,16 @@ func New(t Type, session string, parent json.RawMessage, content any) (*Message,
 		return nil, fmt.Errorf("encode content of %s: %w", t, err)
 	}
 	return m, nil
+}
+
+// SetMetadata sets the metadata of a message that was not sent yet.
+func (m *Message) SetMetadata(metadata map[string]any) error {
+	raw, err := json.Marshal(metadata)
+	if err != nil {
+		return fmt.Errorf("encode metadata: %w", err)
+	}
+	m.Metadata = raw
+	return nil
 }
 
 // ParentID returns the id of the message that caused m; empty if it names none.

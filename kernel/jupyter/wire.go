@@ -82,6 +82,7 @@ func (s Signer) Decode(frames [][]byte) (*Message, error) {
 	}
 	m := &Message{
 		Identities: frames[:at:at],
+		Signature:  rest[0],
 		RawHeader:  rest[1],
 		Parent:     rest[2],
 		Metadata:   rest[3],
@@ -95,6 +96,14 @@ func (s Signer) Decode(frames [][]byte) (*Message, error) {
 		return nil, fmt.Errorf("%w: header without msg_type", ErrMalformed)
 	}
 	return m, nil
+}
+
+// Signed returns the frames of m with the signature that it came with.
+func Signed(m *Message) [][]byte {
+	frames := make([][]byte, 0, len(m.Identities)+1+parts+len(m.Buffers))
+	frames = append(frames, m.Identities...)
+	frames = append(frames, delimiter, m.Signature, m.RawHeader, m.Parent, m.Metadata, m.Content)
+	return append(frames, m.Buffers...)
 }
 
 // Encode returns the frames of m, signed. All but the signature are the bytes

@@ -1,0 +1,311 @@
+package kernel
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"outlast/kernel/jupyter"
+)
+
+// bridgeSource is what we put into a child that has IPython: it numbers our
+// cells, blanks our lines of a mixed cell, and makes the magics IPython's own.
+//
+//go:embed bridge.py
+var bridgeSource string
+
+// bridgeCall is how the bridge is reached from an expression.
+const bridgeCall = "__import__('sys').modules['_outlast_bridge']."
+
+// Limits of what we ask the child on behalf of a cell.
+const (
+	// prepareLimit is how long a child may take to take the bridge.
+	prepareLimit = 20 * time.Second
+	// bookLimit is how long a cell of ours waits for its number. A child that
+	// is busy with something else gets it later; the cell does not wait.
+	bookLimit = 2 * time.Second
+	// bootWait is how long it waits for a child that boots.
+	bootWait = 15 * time.Second
+	// abortPause is how long a child goes on aborting after an error.
+	abortPause = 20 * time.Millisecond
+)
+
+var (
+	errNoIPython = errors.New("the notebook's kernel has no IPython")
+	errNoChild   = errors.New("the notebook's Python is not there")
+)
+
+// internal returns a request of our own, of which nothing is shown. heard is
+// called for what it causes on iopub; it may be nil.
+func (p *Proxy) internal(t jupyter.Type, content any, heard func()) *route {
+	m, err := jupyter.New(t, p.session, nil, content)
+	if err != nil { // our own contents always have a JSON form
+		panic(err)
+	}
+	if heard == nil {
+		heard = func() {}
+	}
+	return &route{request: m, channel: onShell, answer: make(chan *jupyter.Message, 1), heard: heard}
+}
+
+// prepare puts the bridge into a child that just began to answer. A child that
+// does not take it is a kernel like any other, only without magics in Python.
+func (g *generation) prepare(ctx context.Context) {
+	if language, _ := g.proxy.info.language(); language != "python" {
+		return
+	}
+	config, err := json.Marshal(map[string]any{
+		"address": g.proxy.rpc.address, "token": g.proxy.rpc.token, "names": g.proxy.config.Interceptor.Names(),
+	})
+	if err != nil {
+		g.proxy.config.Log.Error("bridge not built", "error", err)
+		return
+	}
+	source, err := json.Marshal(bridgeSource)
+	if err != nil {
+		g.proxy.config.Log.Error("bridge not built", "error", err)
+		return
+	}
+	quoted, err := json.Marshal(string(config))
+	if err != nil {
+		g.proxy.config.Log.Error("bridge not built", "error", err)
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
+	defer cancel()
+	r := g.proxy.internal(jupyter.ExecuteRequest, jupyter.ExecuteRequestContent{
+		Code:            fmt.Sprintf("exec(%s, {'__name__': '_outlast_bridge', 'CONFIG': %s})", source, quoted),
+		Silent:          true,
+		UserExpressions: expression("bool(" + bridgeCall + "ip)"),
+	}, nil)
+	g.proxy.routes.add(r)
+	g.put(r)
+	select {
+	case m := <-r.answer:
+		if _, err := value(m); err != nil {
+			g.proxy.config.Log.Info("child takes no bridge", "error", err)
+			return
+		}
+		g.ipy = true
+	case <-ctx.Done():
+		g.proxy.config.Log.Warn("child takes no bridge", "error", ctx.Err())
+	case <-g.child.exited:
+	}
+}
+
+// ask runs code silently in the child and returns the reply.
+func (p *Proxy) ask(ctx context.Context, content jupyter.ExecuteRequestContent) (*jupyter.Message, error) {
+	content.Silent = true
+	for {
+		g := p.life.current()
+		if g == nil {
+			return nil, errNoChild
+		}
+		r := p.internal(jupyter.ExecuteRequest, content, nil)
+		p.forward(r)
+		select {
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-g.child.exited:
+			return nil, errNoChild
+		case m := <-r.answer:
+			status, err := jupyter.Decode[jupyter.StatusContent](m)
+			if err != nil || status.Status != jupyter.Aborted {
+				return m, err
+			}
+		}
+		select { // an error before us is being dealt with
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		case <-time.After(abortPause):
+		}
+	}
+}
+
+// resultName is the name of the one user expression that we ask for.
+const resultName = "r"
+
+func expression(expr string) json.RawMessage {
+	raw, err := json.Marshal(map[string]string{resultName: expr})
+	if err != nil {
+		return nil // a string always has a JSON form
+	}
+	return raw
+}
+
+// jsonType is the media type under which the bridge returns values.
+const jsonType = "application/vnd.outlast+json"
+
+// value returns what the expression of an answer gave: JSON if the bridge made
+// it, else the text.
+func value(m *jupyter.Message) (json.RawMessage, error) {
+	var content struct {
+		Status jupyter.Outcome `json:"status"`
+		jupyter.ExecutionError
+		Expressions map[string]struct {
+			Status jupyter.Outcome `json:"status"`
+			jupyter.ExecutionError
+			Data map[string]json.RawMessage `json:"data"`
+		} `json:"user_expressions"`
+	}
+	if err := json.Unmarshal(m.Content, &content); err != nil {
+		return nil, fmt.Errorf("%w: %w", jupyter.ErrMalformed, err)
+	}
+	if content.Status != jupyter.OK {
+		return nil, &content.ExecutionError
+	}
+	r, ok := content.Expressions[resultName]
+	switch {
+	case !ok:
+		return nil, errNoIPython
+	case r.Status != jupyter.OK:
+		return nil, &r.ExecutionError
+	case r.Data[jsonType] != nil:
+		return r.Data[jsonType], nil
+	}
+	return r.Data["text/plain"], nil
+}
+
+// eval implements Cell.Eval.
+func (p *Proxy) eval(ctx context.Context, expr string) (json.RawMessage, error) {
+	if err := p.needsIPython(); err != nil {
+		return nil, err
+	}
+	quoted, err := json.Marshal(expr)
+	if err != nil {
+		return nil, err
+	}
+	m, err := p.ask(ctx, jupyter.ExecuteRequestContent{UserExpressions: expression(bridgeCall + "evaluate(" + string(quoted) + ")")})
+	if err != nil {
+		return nil, err
+	}
+	return value(m)
+}
+
+// exec implements Cell.Exec.
+func (p *Proxy) exec(ctx context.Context, code string) error {
+	m, err := p.ask(ctx, jupyter.ExecuteRequestContent{Code: code})
+	if err != nil {
+		return err
+	}
+	var content struct {
+		Status jupyter.Outcome `json:"status"`
+		jupyter.ExecutionError
+	}
+	if err := json.Unmarshal(m.Content, &content); err != nil {
+		return fmt.Errorf("%w: %w", jupyter.ErrMalformed, err)
+	}
+	if content.Status != jupyter.OK {
+		return &content.ExecutionError
+	}
+	return nil
+}
+
+func (p *Proxy) needsIPython() error {
+	g := p.life.current()
+	if g == nil {
+		return errNoChild
+	}
+	if !g.ipy {
+		return errNoIPython
+	}
+	return nil
+}
+
+// book gives a cell of ours its number, and its place in the child's history.
+// Without a child that could number it, it gets the next number from us.
+func (p *Proxy) book(ctx context.Context, x *execution) int {
+	next := p.count.now() + 1
+	if !p.awaitChild(ctx) || p.needsIPython() != nil {
+		p.count.set(next)
+		return next
+	}
+	ctx, cancel := context.WithTimeout(ctx, bookLimit)
+	defer cancel()
+	code, err := json.Marshal(x.cell.Code)
+	if err != nil {
+		p.config.Log.Error("cell not numbered", "error", err)
+		return next
+	}
+	m, err := p.ask(ctx, jupyter.ExecuteRequestContent{UserExpressions: expression(bridgeCall + "book(" + string(code) + ")")})
+	if err == nil {
+		var raw json.RawMessage
+		if raw, err = value(m); err == nil {
+			var n int
+			if err = json.Unmarshal(raw, &n); err == nil {
+				p.count.set(n)
+				return n
+			}
+		}
+	}
+	p.config.Log.Info("cell not numbered by the child", "error", err)
+	p.count.set(next)
+	return next
+}
+
+// awaitChild waits for a child that boots, and reports whether there is one.
+func (p *Proxy) awaitChild(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, bootWait)
+	defer cancel()
+	tick := time.NewTicker(pollInterval)
+	defer tick.Stop()
+	for {
+		if p.life.current() != nil {
+			return true
+		}
+		if p.life.dead() {
+			return false
+		}
+		select {
+		case <-ctx.Done():
+			return false
+		case <-tick.C:
+		}
+	}
+}
+
+// pollInterval is how often a cell looks whether its child has booted.
+const pollInterval = 20 * time.Millisecond
+
+// announce tells the bridge which lines of a mixed cell are not Python's.
+func (p *Proxy) announce(ctx context.Context, x *execution) error {
+	if !p.awaitChild(ctx) {
+		return errNoChild
+	}
+	if err := p.needsIPython(); err != nil {
+		return fmt.Errorf("run Python below a magic: %w", err)
+	}
+	code, err := json.Marshal(x.cell.Code)
+	if err != nil {
+		return err
+	}
+	m, err := p.ask(ctx, jupyter.ExecuteRequestContent{
+		UserExpressions: expression(bridgeCall + "announce(" + string(code) + ", " + strconv.Itoa(x.claim.Lines) + ")"),
+	})
+	if err != nil {
+		return err
+	}
+	_, err = value(m)
+	return err
+}
+
+// expressions evaluates what the front end wants to know after its cell.
+func (p *Proxy) expressions(ctx context.Context, x *execution) json.RawMessage {
+	content, err := jupyter.Decode[jupyter.ExecuteRequestContent](x.route.request)
+	if err != nil || len(content.UserExpressions) == 0 || string(content.UserExpressions) == "{}" || string(content.UserExpressions) == "null" {
+		return nil
+	}
+	m, err := p.ask(ctx, jupyter.ExecuteRequestContent{UserExpressions: content.UserExpressions})
+	if err != nil {
+		return nil
+	}
+	reply, err := jupyter.Decode[jupyter.ExecuteReplyContent](m)
+	if err != nil {
+		return nil
+	}
+	return reply.UserExpressions
+}

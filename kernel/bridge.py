@@ -1,0 +1,220 @@
+"""Outlast's foot in the notebook's Python.
+
+Runs once in the wrapped kernel. It gives cells that Outlast answers their
+number and their place in the history, hides Outlast's lines from Python in
+cells that hold both, and makes the magics IPython's own, so that they work in
+the middle of Python, complete on Tab and answer ``?``.
+"""
+
+import json
+import socket
+import sys
+
+MIME = "application/vnd.outlast+json"
+
+
+class OutlastError(Exception):
+    """What a magic could not do. Its traceback is the text, without frames."""
+
+    lines = ()
+
+    def _render_traceback_(self):
+        return list(self.lines)
+
+
+class Json:
+    """A value on its way to Outlast."""
+
+    def __init__(self, text):
+        self.text = text
+
+    def _repr_mimebundle_(self, **kwargs):
+        return {MIME: json.loads(self.text), "text/plain": self.text}
+
+
+class Result(dict):
+    """What a magic returns: a dict, which is not shown once more by itself."""
+
+    def _ipython_display_(self):
+        pass
+
+
+def plain(value):
+    """The JSON form of what json does not know."""
+    if hasattr(value, "tolist"):  # numpy, torch
+        return value.tolist()
+    if hasattr(value, "_asdict"):
+        return value._asdict()
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: getattr(value, name) for name in value.__dataclass_fields__}
+    if hasattr(value, "__fspath__"):
+        return value.__fspath__()
+    if isinstance(value, (set, frozenset)):
+        return sorted(value)
+    if hasattr(value, "keys") and hasattr(value, "__getitem__"):
+        return {key: value[key] for key in value.keys()}
+    if hasattr(value, "__iter__"):
+        return list(value)
+    raise TypeError(f"a {type(value).__name__} is no plain data: use numbers, texts, lists and dicts")
+
+
+def evaluate(expr):
+    """The value of an expression in the notebook."""
+    value = eval(expr, ip.user_global_ns, ip.user_ns)
+    return Json(json.dumps(value, default=plain))
+
+
+def book(code):
+    """Numbers a cell as if Python had run it."""
+    number = ip.execution_count
+    ip.history_manager.store_inputs(number, code, code)
+    ip.execution_count = number + 1
+    return Json(str(number))
+
+
+announced = {}
+
+
+def announce(code, lines):
+    """Says how many leading lines of the cell that comes next are not Python's."""
+    announced.clear()
+    announced[code] = lines
+    return Json("true")
+
+
+def blank(lines):
+    """Hides them. The history keeps the cell as it was typed."""
+    text = "".join(lines)
+    count = announced.get(text) or announced.get(text.removesuffix("\n"))
+    if not count:
+        return lines
+    return ["\n"] * min(count, len(lines)) + lines[count:]
+
+
+def forget(*_):
+    announced.clear()
+
+
+def connect():
+    address = config["address"]
+    if ":" in address and not address.startswith("/"):
+        host, port = address.rsplit(":", 1)
+        return socket.create_connection((host, int(port)))
+    s = socket.socket(socket.AF_UNIX)
+    s.connect(address)
+    return s
+
+
+def parent():
+    """The request whose cell calls a magic: header and metadata."""
+    try:
+        message = ip.kernel.get_parent()
+        return {"header": message.get("header", {}), "metadata": message.get("metadata", {})}
+    except Exception:  # another kernel's IPython
+        return {}
+
+
+def call(name, cell, line, body):
+    """Runs a magic in Outlast and shows here what it shows."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    with connect() as s, s.makefile("rw", encoding="utf-8", newline="\n") as stream:
+
+        def send(**message):
+            stream.write(json.dumps(message, default=str) + "\n")
+            stream.flush()
+
+        send(token=config["token"], name=name, cell=cell, line=line, body=body, parent=parent())
+        while True:
+            try:
+                text = stream.readline()
+            except KeyboardInterrupt:
+                send(interrupt=True)
+                continue
+            if not text:
+                raise OutlastError("Outlast has ended: restart the kernel")
+            message = json.loads(text)
+            if message["op"] == "end":
+                return finish(message)
+            show(message, send)
+
+
+def show(message, send):
+    """Does one thing that a magic asks for."""
+    content = message.get("content", {})
+    if message["op"] == "stream":
+        out = sys.stderr if content["name"] == "stderr" else sys.stdout
+        out.write(content["text"])
+        out.flush()
+    elif message["op"] in ("display_data", "update_display_data"):
+        ip.display_pub.publish(
+            data=content["data"],
+            metadata=content["metadata"],
+            transient=content["transient"],
+            update=message["op"] == "update_display_data",
+        )
+    elif message["op"] == "eval":
+        try:
+            send(value=json.loads(evaluate(message["code"]).text))
+        except Exception as error:
+            send(error={"ename": type(error).__name__, "evalue": str(error)})
+    elif message["op"] == "exec":
+        try:
+            exec(message["code"], ip.user_ns)
+            send(value=None)
+        except Exception as error:
+            send(error={"ename": type(error).__name__, "evalue": str(error)})
+
+
+def finish(message):
+    """The end of a magic: its value, or its error."""
+    error = message.get("error")
+    if error:
+        kind = type(error["ename"], (OutlastError,), {"lines": error["traceback"] or [error["evalue"]]})
+        raise kind(error["evalue"])
+    value = message.get("value")
+    return Result(value) if isinstance(value, dict) else value
+
+
+def register(magic):
+    """Makes one magic IPython's own."""
+    name = magic["name"]
+
+    def line_magic(line):
+        return call(name, False, line, "")
+
+    def cell_magic(line, cell=""):
+        value = call(name, True, line, cell)
+        if not magic["body"]:
+            ip.run_cell(cell)
+        return value
+
+    for function, kind in ((line_magic, "line"), (cell_magic, "cell")):
+        if magic[kind]:
+            function.__doc__ = magic["help"]
+            function.__name__ = name
+            ip.register_magic_function(function, kind, name)
+
+
+def install():
+    """Finds IPython; without it there is nothing to do."""
+    try:
+        from IPython import get_ipython
+    except ImportError:
+        return None
+    shell = get_ipython()
+    if shell is None or not hasattr(shell, "input_transformers_cleanup"):
+        return None
+    shell.input_transformers_cleanup.insert(0, blank)
+    shell.events.register("post_run_cell", forget)
+    return shell
+
+
+config = json.loads(CONFIG)  # noqa: F821  # Outlast defines it
+ip = install()
+if ip is not None:
+    module = type(sys)("_outlast_bridge", __doc__)
+    module.__dict__.update(globals())
+    sys.modules["_outlast_bridge"] = module
+    for each in config["names"]:
+        register(each)

@@ -1,0 +1,223 @@
+package kernel
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"outlast/kernel/jupyter"
+)
+
+// A Cell is one cell of ours while it runs, and what shows its output. Its
+// methods may be called concurrently, and those that show something also after
+// the cell has ended: a display may live longer.
+type Cell struct {
+	Code string
+
+	request    *jupyter.Message
+	sink       sink
+	interrupts chan struct{}
+	over       atomic.Bool // our part has ended
+
+	mu     sync.Mutex
+	result json.RawMessage
+}
+
+// A sink is where a cell of ours lives: in the lane, or inside a cell of the
+// child that calls a magic.
+type sink interface {
+	emit(t jupyter.Type, content any)
+	eval(ctx context.Context, expr string) (json.RawMessage, error)
+	exec(ctx context.Context, code string) error
+	restart(ctx context.Context) error
+}
+
+// maxInterrupts is how many interrupts are counted; nobody counts beyond two.
+const maxInterrupts = 2
+
+// Request returns the request that runs the cell.
+func (c *Cell) Request() *jupyter.Message { return c.request }
+
+// Interrupts delivers each interrupt that comes while the cell runs, the first
+// included.
+func (c *Cell) Interrupts() <-chan struct{} { return c.interrupts }
+
+// Stream shows text on stdout or stderr.
+func (c *Cell) Stream(name jupyter.StreamName, text string) {
+	if text != "" {
+		c.sink.emit(jupyter.TypeStream, jupyter.StreamContent{Name: name, Text: text})
+	}
+}
+
+// Display shows b, under an id if it is to be updated.
+func (c *Cell) Display(b jupyter.Bundle, id string) { c.show(jupyter.TypeDisplayData, b, id) }
+
+// Update replaces what was shown under id.
+func (c *Cell) Update(b jupyter.Bundle, id string) { c.show(jupyter.TypeUpdateDisplay, b, id) }
+
+func (c *Cell) show(t jupyter.Type, b jupyter.Bundle, id string) {
+	transient := map[string]any{}
+	if id != "" {
+		transient["display_id"] = id
+	}
+	c.sink.emit(t, jupyter.DisplayContent{Data: b, Metadata: map[string]any{}, Transient: transient})
+}
+
+// Eval returns the value of an expression in the notebook's Python, as JSON.
+func (c *Cell) Eval(ctx context.Context, expr string) (json.RawMessage, error) {
+	return c.sink.eval(ctx, expr)
+}
+
+// Exec runs code in the notebook's Python, without a trace in the history.
+func (c *Cell) Exec(ctx context.Context, code string) error { return c.sink.exec(ctx, code) }
+
+// RestartChild ends the wrapped kernel, even one that hangs, and returns when a
+// new one answers.
+func (c *Cell) RestartChild(ctx context.Context) error { return c.sink.restart(ctx) }
+
+// SetResult sets the value that a magic has for Python: x = %name.
+func (c *Cell) SetResult(value json.RawMessage) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.result = value
+}
+
+// left reports whether our part of the cell has ended.
+func (c *Cell) left() bool { return c.over.Load() }
+
+// interrupted notes one interrupt.
+func (c *Cell) interrupted() {
+	select {
+	case c.interrupts <- struct{}{}:
+	default:
+	}
+}
+
+// laneCell is the sink of a cell that a front end sent.
+type laneCell struct {
+	p *Proxy
+	x *execution
+}
+
+var _ sink = laneCell{}
+
+func newCell(p *Proxy, x *execution, content jupyter.ExecuteRequestContent) *Cell {
+	return &Cell{Code: content.Code, request: x.route.request, sink: laneCell{p, x}, interrupts: make(chan struct{}, maxInterrupts)}
+}
+
+func (s laneCell) emit(t jupyter.Type, content any) { s.p.publish(t, s.x.route.request, content) }
+
+func (s laneCell) eval(ctx context.Context, expr string) (json.RawMessage, error) {
+	return s.p.eval(ctx, expr)
+}
+
+func (s laneCell) exec(ctx context.Context, code string) error { return s.p.exec(ctx, code) }
+
+func (s laneCell) restart(ctx context.Context) error { return s.p.restart(ctx) }
+
+// beginCell implements the lane's begin: it runs the magics of a cell in a
+// goroutine of their own.
+func (p *Proxy) beginCell(x *execution) {
+	ctx, cancel := context.WithCancelCause(context.Background())
+	x.end = func() {
+		x.cell.interrupted()
+		cancel(ErrInterrupted)
+	}
+	ok := p.crew.start(func() {
+		defer cancel(nil)
+		p.runCell(ctx, x)
+	})
+	if !ok {
+		cancel(ErrInterrupted) // the kernel ends
+	}
+}
+
+// runCell runs a cell of ours to its end, or to where its Python begins.
+func (p *Proxy) runCell(ctx context.Context, x *execution) {
+	began := time.Now()
+	request := x.route.request
+	p.publishStatus(jupyter.Busy, request)
+	if x.claim.Whole {
+		p.publish(jupyter.TypeExecuteInput, request, jupyter.ExecuteInputContent{Code: x.cell.Code, ExecutionCount: p.book(ctx, x)})
+	}
+	err := p.config.Interceptor.Run(ctx, x.cell)
+	if err == nil && !x.claim.Whole {
+		err = p.announce(ctx, x)
+	}
+	x.cell.over.Store(true)
+	if err == nil && !x.claim.Whole {
+		p.lane.give(x)
+		p.forward(x.route)
+		return
+	}
+	metadata := map[string]any{"started": began.UTC().Format(jupyter.TimeFormat), "status": jupyter.OK, "dependencies_met": true}
+	reply := jupyter.ExecuteReplyContent{
+		Status: jupyter.OK, ExecutionCount: p.count.now(),
+		UserExpressions: json.RawMessage("{}"), Payload: json.RawMessage("[]"),
+	}
+	if err != nil {
+		e := failure(err)
+		p.publish(jupyter.TypeError, request, e)
+		metadata["status"] = jupyter.Failed
+		reply = jupyter.ExecuteReplyContent{Status: jupyter.Failed, ExecutionCount: p.count.now(), ExecutionError: e}
+	} else if raw := p.expressions(ctx, x); raw != nil {
+		reply.UserExpressions = raw
+	}
+	p.reply(x.route, reply, metadata)
+	p.publishStatus(jupyter.Idle, request)
+	p.lane.finished(x, err != nil)
+}
+
+// failure gives an error the form in which front ends show it.
+func failure(err error) *jupyter.ExecutionError {
+	var e *jupyter.ExecutionError
+	if errors.As(err, &e) {
+		return e
+	}
+	return &jupyter.ExecutionError{Name: "OutlastError", Value: err.Error(), Traceback: []string{"OutlastError: " + err.Error()}}
+}
+
+// crew is the goroutines that run cells of ours.
+type crew struct {
+	mu    sync.Mutex
+	ended bool
+	wg    sync.WaitGroup
+}
+
+// start runs f in a goroutine, unless the kernel ends.
+func (c *crew) start(f func()) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended {
+		return false
+	}
+	c.wg.Go(f)
+	return true
+}
+
+// wait waits for all of them; no more are started.
+func (c *crew) wait() {
+	c.mu.Lock()
+	c.ended = true
+	c.mu.Unlock()
+	c.wg.Wait()
+}
+
+// counter is the number of the latest cell, as the child and we have counted.
+type counter struct {
+	n atomic.Int64
+}
+
+func (c *counter) now() int { return int(c.n.Load()) }
+
+func (c *counter) set(n int) { c.n.Store(int64(n)) }
+
+// see takes note of the number under which the child runs a cell.
+func (c *counter) see(input *jupyter.Message) {
+	if content, err := jupyter.Decode[jupyter.ExecuteInputContent](input); err == nil {
+		c.set(content.ExecutionCount)
+	}
+}

@@ -1,0 +1,233 @@
+package kernel
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"outlast/kernel/jupyter"
+)
+
+// Spec says how a child is started: the part of its kernelspec that matters.
+type Spec struct {
+	Argv          []string // with {connection_file}, {resource_dir} and {prefix}
+	Env           map[string]string
+	InterruptMode string // "signal" (the default) or "message"
+	ResourceDir   string
+	Prefix        string
+}
+
+// The stages of stopping a child that was asked to shut down. Jupyter gives us
+// 2.5 s before its own SIGTERM.
+const (
+	exitGrace = 1500 * time.Millisecond // then SIGTERM
+	termGrace = 500 * time.Millisecond  // then SIGKILL
+)
+
+// A child is the kernel that we wrap, as a process in a group of its own.
+type child struct {
+	dir        string // its sockets and connection file; nobody else can look in
+	connection jupyter.Connection
+	signer     jupyter.Signer
+	stderr     *tail
+	pid        int
+	exited     chan struct{} // closed when it has ended
+	state      *os.ProcessState
+}
+
+// startChild starts the child. Its end is announced on exited; stop it with
+// stop, in any case.
+func startChild(c Config) (*child, error) {
+	dir, err := childDir(c.TempDir)
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for the child: %w", err)
+	}
+	ch := &child{dir: dir, exited: make(chan struct{})}
+	if err := ch.launch(c); err != nil {
+		os.RemoveAll(dir) //nolint:errcheck // the first error counts
+		return nil, err
+	}
+	return ch, nil
+}
+
+func (ch *child) launch(c Config) error {
+	if err := ch.writeConnection(c.Connection); err != nil {
+		return fmt.Errorf("write the child's connection file: %w", err)
+	}
+	argv := c.Spec.expand(ch.file())
+	cmd := exec.Command(argv[0], append(argv[1:], c.ChildArgs...)...) //nolint:noctx // stop ends it
+	ch.stderr = &tail{to: c.Stderr}
+	cmd.Dir, cmd.Stdout, cmd.Stderr = c.Dir, ch.stderr, ch.stderr
+	cmd.WaitDelay = lastWords // who the child leaves behind may hold its stderr
+	cmd.Env = c.Spec.environ(c.Env)
+	ownGroup(cmd)
+	started := make(chan error)
+	go func() {
+		// The parent-death signal comes when the thread ends that started it.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err != nil {
+			return
+		}
+		cmd.Wait() //nolint:errcheck // the state says how it ended
+		ch.state = cmd.ProcessState
+		close(ch.exited)
+	}()
+	if err := <-started; err != nil {
+		return fmt.Errorf("start the child kernel: %w", err)
+	}
+	ch.pid = cmd.Process.Pid
+	return nil
+}
+
+func (ch *child) file() string { return filepath.Join(ch.dir, "connection.json") }
+
+// writeConnection makes the child's connection file: local sockets where there
+// are any, so that nobody else on the machine can reach it.
+func (ch *child) writeConnection(front jupyter.Connection) error {
+	ch.connection = jupyter.Connection{
+		Transport: jupyter.IPC, IP: filepath.Join(ch.dir, "s"),
+		Shell: 1, IOPub: 2, Stdin: 3, Control: 4, Heartbeat: 5,
+	}
+	ch.connection.Scheme, ch.connection.Key = childKey(front, uuid.NewString)
+	var err error
+	if ch.signer, err = jupyter.NewSigner(ch.connection.Scheme, ch.connection.Key); err != nil {
+		return err
+	}
+	if runtime.GOOS == "windows" {
+		ch.connection.Transport, ch.connection.IP = jupyter.TCP, "127.0.0.1"
+		for _, port := range []*int{
+			&ch.connection.Shell, &ch.connection.IOPub, &ch.connection.Stdin, &ch.connection.Control, &ch.connection.Heartbeat,
+		} {
+			l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // local
+			if err != nil {
+				return err
+			}
+			defer l.Close()                      //nolint:errcheck // all are held until all are chosen
+			*port = l.Addr().(*net.TCPAddr).Port //nolint:errcheck // a TCP listener has one
+		}
+	}
+	data, err := json.Marshal(ch.connection)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(ch.file(), data, 0o600)
+}
+
+// lastStderr returns the last lines of what the child printed to its terminal.
+func (ch *child) lastStderr() string { return ch.stderr.String() }
+
+// died describes how the child ended. It is called after exited.
+func (ch *child) died() string { return describeExit(ch.state) }
+
+// interrupt sends the child what Ctrl-C would.
+func (ch *child) interrupt() error {
+	select {
+	case <-ch.exited:
+		return nil
+	default:
+		return interruptGroup(ch.pid)
+	}
+}
+
+// stop ends the child and everything in its group, and removes its folder. A
+// child that was asked to end gets a moment for it. It is idempotent, and
+// returns when the child is gone.
+func (ch *child) stop(asked bool) {
+	if asked && !ch.gone(exitGrace) {
+		terminateGroup(ch.pid) //nolint:errcheck // the next step does it
+		ch.gone(termGrace)
+	}
+	killGroup(ch.pid) //nolint:errcheck // mostly nobody is left
+	<-ch.exited
+	os.RemoveAll(ch.dir) //nolint:errcheck // swept at the next start
+}
+
+func (ch *child) gone(within time.Duration) bool {
+	select {
+	case <-ch.exited:
+		return true
+	case <-time.After(within):
+		return false
+	}
+}
+
+// expand fills in the placeholders of argv.
+func (s Spec) expand(file string) []string {
+	r := strings.NewReplacer("{connection_file}", file, "{resource_dir}", s.ResourceDir, "{prefix}", s.Prefix)
+	argv := make([]string, len(s.Argv))
+	for i, arg := range s.Argv {
+		argv[i] = r.Replace(arg)
+	}
+	return argv
+}
+
+// environ returns the child's environment: ours, the kernelspec's with
+// ${VARIABLES} filled in, and our number, so that the child ends when we do.
+func (s Spec) environ(env []string) []string {
+	known := map[string]string{}
+	for _, kv := range env {
+		name, value, _ := strings.Cut(kv, "=")
+		known[name] = value
+	}
+	all := append([]string(nil), env...)
+	for name, value := range s.Env {
+		all = append(all, name+"="+os.Expand(value, func(v string) string {
+			if found, ok := known[v]; ok {
+				return found
+			}
+			return "${" + v + "}"
+		}))
+	}
+	return append(all, "JPY_PARENT_PID="+strconv.Itoa(os.Getpid()))
+}
+
+// maxSocketPath is what the shortest sockaddr_un of our platforms can hold.
+const maxSocketPath = 100
+
+// childDir makes a folder that only we can look into, and sweeps those of
+// kernels that were killed.
+func childDir(temp string) (string, error) {
+	if len(temp) > maxSocketPath-len("/outlast-4194304-0123456789/s-1") {
+		temp = "/tmp"
+	}
+	old, err := filepath.Glob(filepath.Join(temp, "outlast-*-*"))
+	if err != nil {
+		return "", err
+	}
+	for _, dir := range old {
+		fields := strings.Split(filepath.Base(dir), "-")
+		if pid, err := strconv.Atoi(fields[1]); err == nil && len(fields) == 3 && !alive(pid) {
+			os.RemoveAll(dir) //nolint:errcheck // another user's, perhaps
+		}
+	}
+	return os.MkdirTemp(temp, fmt.Sprintf("outlast-%d-", os.Getpid()))
+}
+
+var errChildGone = errors.New("the Python kernel has ended")
+
+// whileAlive returns a context that ends, with errChildGone, when the child does.
+func (ch *child) whileAlive(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case <-ch.exited:
+			cancel(errChildGone)
+		case <-ctx.Done():
+		}
+	}()
+	return ctx, func() { cancel(nil) }
+}

@@ -1,0 +1,12 @@
+//go:build unix && !linux
+
+package kernel
+
+import (
+	"os/exec"
+	"syscall"
+)
+
+// ownGroup puts the child into a process group of its own. If we are killed it
+// notices by JPY_PARENT_PID.
+func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }

@@ -1,0 +1,41 @@
+package kernel
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// ownGroup puts the child into a process group of its own.
+func ownGroup(cmd *exec.Cmd) {
+	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
+}
+
+// Windows has no signals for groups: children that declare interrupt_mode
+// message are interrupted by message, others cannot be.
+func interruptGroup(int) error { return errors.New("this kernel cannot be interrupted on Windows") }
+
+func terminateGroup(pid int) error { return killGroup(pid) }
+
+func killGroup(pid int) error {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return err
+	}
+	return p.Kill()
+}
+
+func alive(pid int) bool {
+	p, err := os.FindProcess(pid)
+	if err != nil {
+		return false
+	}
+	p.Release() //nolint:errcheck // it was only looked at
+	return true
+}
+
+func describeExit(state *os.ProcessState) string {
+	return fmt.Sprintf("it ended with exit status %d", state.ExitCode())
+}

@@ -1,0 +1,183 @@
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/go-zeromq/zmq4"
+
+	"outlast/kernel/jupyter"
+)
+
+// A generation is one life of the child: its process and our connections to
+// it. After the child's end a new one is made, on new sockets.
+type generation struct {
+	proxy  *Proxy
+	number int
+	child  *child
+	up     bool // it has answered
+	shared bool // it signs with the front end's key
+	ipy    bool // it is a Python with IPython, and the bridge is in it
+
+	links [channels]*link
+	out   [channels]*outbox
+	iopub *link
+
+	readers sync.WaitGroup
+	mu      sync.Mutex
+	onIdle  map[string]func()
+}
+
+// bootLimit is how long a child may take until it answers: the first import on
+// a machine whose disk is cold takes many seconds.
+const bootLimit = 3 * time.Minute
+
+// lastWords is how long output that a dead child had sent may take to arrive.
+// A process that the child left behind may hold the sockets open.
+const lastWords = 300 * time.Millisecond
+
+// connect joins the child's sockets and returns once it answers there.
+func (g *generation) connect(ctx context.Context) error {
+	ctx, cancel := g.child.whileAlive(ctx)
+	defer cancel()
+	ctx, limit := context.WithTimeoutCause(ctx, bootLimit, errors.New("the Python kernel did not answer in time"))
+	defer limit()
+	c := g.child.connection
+	to := func(port int, typ zmq4.SocketType, identity string) (*link, error) {
+		network, address := c.Address(port)
+		return dial(ctx, network, address, typ, identity)
+	}
+	var err error
+	if g.iopub, err = to(c.IOPub, zmq4.Sub, ""); err != nil {
+		return err
+	}
+	if err := errors.Join(g.iopub.send([][]byte{{1}}), g.iopub.flush()); err != nil {
+		return fmt.Errorf("subscribe to the child: %w", err)
+	}
+	g.read(g.iopub, func(frames [][]byte) { g.proxy.published(g, frames) })
+	for ch, port := range map[channel]int{onShell: c.Shell, onControl: c.Control, onStdin: c.Stdin} {
+		// One identity for all three: a child's question finds its way by it.
+		l, err := to(port, zmq4.Dealer, g.proxy.session)
+		if err != nil {
+			return err
+		}
+		g.links[ch] = l
+		g.readers.Go(func() { g.out[ch].write(l) })
+		g.read(l, func(frames [][]byte) {
+			if ch == onStdin {
+				g.proxy.askedStdin(frames)
+			} else {
+				g.proxy.fromChild(ch, frames)
+			}
+		})
+	}
+	return g.greet(ctx)
+}
+
+// read hands over what comes from l until it ends.
+func (g *generation) read(l *link, handle func([][]byte)) {
+	g.readers.Go(func() {
+		for {
+			frames, err := l.receive()
+			if err != nil {
+				return
+			}
+			handle(frames)
+		}
+	})
+}
+
+// nudgeInterval is how often a child that boots is asked again. A subscription
+// may take effect after the first answer has been published.
+const nudgeInterval = 100 * time.Millisecond
+
+// greet asks the child who it is until its answer was seen on shell and iopub.
+func (g *generation) greet(ctx context.Context) error {
+	heard := make(chan struct{})
+	var once sync.Once
+	answers := make(chan *jupyter.Message, 1)
+	tick := time.NewTicker(nudgeInterval)
+	defer tick.Stop()
+	var info *jupyter.Message
+	for {
+		r := g.proxy.internal(jupyter.KernelInfoRequest, struct{}{}, func() { once.Do(func() { close(heard) }) })
+		r.answer = answers
+		g.proxy.routes.add(r)
+		g.put(r)
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case m := <-answers:
+			info = m
+		case <-tick.C:
+		}
+		if info == nil {
+			continue
+		}
+		select {
+		case <-heard:
+			g.proxy.info.learn(g.proxy.config, info)
+			g.proxy.releaseInfo()
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+}
+
+// put sends a request to the child.
+func (g *generation) put(r *route) { g.putOn(r.channel, r) }
+
+func (g *generation) putOn(ch channel, r *route) {
+	r.sent = g.number
+	m := *r.request
+	if r.answer == nil { // stacked: it comes back with the answer
+		m.Identities = append([][]byte{[]byte(r.peer)}, r.request.Identities...)
+	}
+	g.out[ch].put(newParcel(g.frames(&m), nil))
+}
+
+// frames encodes m for the child. A message on its way through keeps its
+// signature if the key is the same.
+func (g *generation) frames(m *jupyter.Message) [][]byte {
+	if g.shared && len(m.Signature) > 0 {
+		return jupyter.Signed(m)
+	}
+	return g.child.signer.Encode(m)
+}
+
+// close ends the connections and waits for their goroutines. What the child
+// had sent is still handed over, for a moment.
+func (g *generation) close() {
+	drained := make(chan struct{})
+	go func() { g.readers.Wait(); close(drained) }() // ends when the links are closed, below
+	for _, o := range g.out {
+		o.end(true)
+	}
+	select {
+	case <-drained:
+	case <-time.After(lastWords):
+	}
+	for _, l := range append(g.links[:], g.iopub) {
+		if l != nil {
+			l.close()
+		}
+	}
+	<-drained
+}
+
+// settled calls back whoever waits for the idle of a request.
+func (g *generation) settled(m *jupyter.Message) {
+	id := m.ParentID()
+	g.mu.Lock()
+	f := g.onIdle[id]
+	delete(g.onIdle, id)
+	g.mu.Unlock()
+	if f != nil {
+		f()
+	}
+}

@@ -1,0 +1,82 @@
+package kernel
+
+import (
+	"outlast/kernel/jupyter"
+)
+
+// published passes on what the child publishes. What answers our own questions
+// stays here.
+func (p *Proxy) published(g *generation, frames [][]byte) {
+	m, err := jupyter.Signer{}.Decode(frames)
+	if err != nil {
+		p.config.Log.Warn("output dropped", "error", err)
+		return
+	}
+	if m.Header.Type == jupyter.TypeIOPubWelcome {
+		p.welcomed(m)
+		return
+	}
+	r := p.routes.get(m.ParentID())
+	idle := m.Header.Type == jupyter.TypeStatus && isIdle(m)
+	if r != nil && r.answer != nil {
+		r.heard()
+		if idle {
+			p.routes.end(r)
+		}
+		return
+	}
+	if m.Header.Type == jupyter.TypeExecuteInput {
+		p.count.see(m)
+	}
+	p.broadcast(m, p.passed(m, frames, m.Identities))
+	if !idle {
+		return
+	}
+	if r != nil && r.silent() {
+		p.routes.remove(r.request.Header.ID)
+	}
+	// Front ends take the last status for the kernel's: a cell of ours works.
+	if x := p.lane.current(); x != nil && !x.cell.left() {
+		p.publishStatus(jupyter.Busy, x.route.request)
+	}
+	g.settled(m)
+}
+
+func isIdle(m *jupyter.Message) bool {
+	content, err := jupyter.Decode[jupyter.KernelStatusContent](m)
+	return err == nil && content.State == jupyter.Idle
+}
+
+// subscribed takes subscriptions to iopub. A new one is greeted, if the child
+// greets (JEP 65).
+func (p *Proxy) subscribed(from *peer, frames [][]byte) {
+	if len(frames) != 1 {
+		return
+	}
+	if topic, fresh := from.subscribe(frames[0]); fresh && p.info.greets() {
+		p.welcome(from, topic)
+	}
+}
+
+// welcomed takes note that the child greets subscribers, and greets for it
+// those who were here before.
+func (p *Proxy) welcomed(*jupyter.Message) {
+	if !p.info.setGreets(p.config) {
+		return
+	}
+	for _, peer := range p.iopub.all() {
+		for _, topic := range peer.subscriptions() {
+			p.welcome(peer, topic)
+		}
+	}
+}
+
+func (p *Proxy) welcome(to *peer, topic string) {
+	m, err := jupyter.New(jupyter.TypeIOPubWelcome, p.session, nil, jupyter.WelcomeContent{Subscription: topic})
+	if err != nil {
+		p.config.Log.Error("subscriber not greeted", "error", err)
+		return
+	}
+	m.Identities = [][]byte{[]byte(topic)}
+	p.iopub.send(to, p.signer.Encode(m))
+}

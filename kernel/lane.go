@@ -1,0 +1,158 @@
+package kernel
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// An execution is one execute request of the main shell.
+type execution struct {
+	route *route
+	claim Claim
+	stops bool               // an error in it aborts those behind it
+	end   context.CancelFunc // of a cell of ours that runs: interrupts it
+	cell  *Cell
+	given bool // its Python was given to the child; guarded by the lane
+}
+
+// A lane keeps the order of cells. Cells of the child go to it as they come,
+// and it works them off one after the other. A cell of ours waits until the
+// child has answered what came before it, and what comes behind it waits for
+// its end.
+type lane struct {
+	// The lane's hands. They are called with the lane locked, must not block,
+	// and must not call back.
+	forward func(*execution) // give it to the child
+	begin   func(*execution) // run it here
+	abort   func(*execution) // answer that it was aborted
+
+	mu      sync.Mutex
+	waiting []*execution
+	child   int       // cells that the child has not answered
+	since   time.Time // when the child got its first one
+	running *execution
+	aside   map[*execution]struct{} // cells of ours that did not wait
+}
+
+// asideAfter is how long the child must have worked on a single cell before one
+// that only looks is answered beside it. Cells of one "run all" come closer
+// together, and keep their order.
+const asideAfter = time.Second
+
+// add takes a cell as it comes from a front end.
+func (l *lane) add(x *execution) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	alone := l.child == 1 && l.running == nil && len(l.waiting) == 0 && time.Since(l.since) > asideAfter
+	if x.claim.Lines > 0 && x.claim.Whole && (x.claim.Now || x.claim.Looks && alone) {
+		if l.aside == nil {
+			l.aside = map[*execution]struct{}{}
+		}
+		l.aside[x] = struct{}{}
+		l.begin(x)
+		return
+	}
+	l.waiting = append(l.waiting, x)
+	l.advance()
+}
+
+// answered takes note that the child has answered one of its cells.
+func (l *lane) answered(x *execution, failed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if x == l.running { // the Python below its magics
+		l.running = nil
+	} else if l.child > 0 {
+		l.child--
+	}
+	l.settle(failed && x.stops)
+}
+
+// finished takes note of the end of a cell of ours.
+func (l *lane) finished(x *execution, failed bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, ok := l.aside[x]; ok {
+		delete(l.aside, x)
+		return
+	}
+	if x == l.running {
+		l.running = nil
+	}
+	l.settle(failed && x.stops)
+}
+
+// give takes note that the Python below the magics of x goes to the child.
+func (l *lane) give(x *execution) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	x.given, x.end = true, nil
+}
+
+// lost forgets what the child had, for it has ended, and aborts what waits.
+func (l *lane) lost() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.child = 0
+	if l.running != nil && l.running.given {
+		l.running = nil
+	}
+	l.settle(true)
+}
+
+// settle aborts what waits, if an error demands it, and goes on.
+func (l *lane) settle(aborting bool) {
+	if aborting {
+		for _, x := range l.waiting {
+			l.abort(x)
+		}
+		l.waiting = nil
+	}
+	l.advance()
+}
+
+func (l *lane) advance() {
+	for len(l.waiting) > 0 && l.running == nil {
+		x := l.waiting[0]
+		if x.claim.Lines > 0 {
+			if l.child > 0 {
+				return
+			}
+			l.waiting = l.waiting[1:]
+			l.running = x
+			l.begin(x)
+			return
+		}
+		l.waiting = l.waiting[1:]
+		if l.child++; l.child == 1 {
+			l.since = time.Now()
+		}
+		l.forward(x)
+	}
+}
+
+// current returns the cell of ours that runs, or nil.
+func (l *lane) current() *execution {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.running
+}
+
+// interrupt interrupts the cells of ours that run, and reports whether that was
+// all there was to interrupt.
+func (l *lane) interrupt() (all bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	ours := l.running != nil && l.running.end != nil
+	if ours {
+		l.running.end()
+	}
+	for x := range l.aside {
+		if x.end != nil {
+			x.end()
+			ours = true
+		}
+	}
+	return ours && l.child == 0
+}

@@ -1,0 +1,172 @@
+package kernel
+
+import (
+	"outlast/kernel/jupyter"
+)
+
+// fromShell takes what front ends ask on shell. It is called on the goroutine
+// of the peer and never waits.
+func (p *Proxy) fromShell(from *peer, frames [][]byte) {
+	m := p.decode(p.shell, frames)
+	if m == nil {
+		return
+	}
+	r := &route{request: m, channel: onShell, peer: from.id}
+	switch m.Header.Type {
+	case jupyter.KernelInfoRequest:
+		p.answerInfo(r)
+	case jupyter.ShutdownRequest: // clients of old protocols ask here
+		p.shutdown(r)
+	case jupyter.ExecuteRequest:
+		p.execute(r)
+	default:
+		p.forward(r)
+	}
+}
+
+// execute puts a cell into the lane. One for a subshell passes beside it, as it
+// would in the child.
+func (p *Proxy) execute(r *route) {
+	content, err := jupyter.Decode[jupyter.ExecuteRequestContent](r.request)
+	if err != nil {
+		p.config.Log.Warn("cell passed on unread", "msg_id", r.request.Header.ID, "error", err)
+		p.forward(r) // what is wrong with it is the child's to say
+		return
+	}
+	x := &execution{route: r, stops: content.Stops() && !content.Silent}
+	if content.Stores() {
+		x.claim = p.config.Interceptor.Claim(content.Code)
+	}
+	if r.request.Header.SubshellID != "" && x.claim.Lines == 0 {
+		p.forward(r)
+		return
+	}
+	r.cell = x
+	x.cell = newCell(p, x, content)
+	p.lane.add(x)
+}
+
+// forward gives a request to the child, or keeps it until there is one.
+func (p *Proxy) forward(r *route) {
+	p.routes.add(r)
+	if !p.life.give(r) {
+		p.routes.remove(r.request.Header.ID)
+		p.refuse(r)
+	}
+}
+
+// forwardCell implements the lane's forward.
+func (p *Proxy) forwardCell(x *execution) { p.forward(x.route) }
+
+// refuse answers what cannot be given to any child, because none starts.
+func (p *Proxy) refuse(r *route) {
+	e := p.life.broken()
+	p.publishStatus(jupyter.Busy, r.request)
+	if r.cell != nil {
+		p.publish(jupyter.TypeError, r.request, e)
+		p.reply(r, jupyter.ExecuteReplyContent{Status: jupyter.Failed, ExecutionCount: p.count.now(), ExecutionError: e}, nil)
+		p.crew.start(func() { p.lane.answered(r.cell, true) }) // the lane may be locked
+	} else if !r.silent() {
+		p.reply(r, errorReply{jupyter.Failed, e}, nil)
+	}
+	p.publishStatus(jupyter.Idle, r.request)
+}
+
+// errorReply is what any request can be answered with.
+type errorReply struct {
+	Status jupyter.Outcome `json:"status"`
+	*jupyter.ExecutionError
+}
+
+// abortCell implements the lane's abort: what ipykernel says of a cell that was
+// queued behind an error.
+func (p *Proxy) abortCell(x *execution) {
+	p.publishStatus(jupyter.Busy, x.route.request)
+	p.reply(x.route, jupyter.StatusContent{Status: jupyter.Aborted}, map[string]any{"status": jupyter.Aborted})
+	p.publishStatus(jupyter.Idle, x.route.request)
+}
+
+// publishStatus tells whether the kernel works for a request; nil for itself.
+func (p *Proxy) publishStatus(s jupyter.State, request *jupyter.Message) {
+	p.publish(jupyter.TypeStatus, request, jupyter.KernelStatusContent{State: s})
+}
+
+// fromChild takes what the child answers on shell and control.
+func (p *Proxy) fromChild(c channel, frames [][]byte) {
+	m, err := jupyter.Signer{}.Decode(frames) // its sockets are in a folder of ours
+	if err != nil {
+		p.config.Log.Warn("answer dropped", "error", err)
+		return
+	}
+	id := m.ParentID()
+	r := p.routes.get(id)
+	if r == nil {
+		p.unasked(c, m, frames)
+		return
+	}
+	if r.answer != nil {
+		select {
+		case r.answer <- m:
+		default: // it was answered already
+		}
+		p.routes.end(r)
+		return
+	}
+	p.routes.remove(id)
+	p.socketOf(r.channel).reply(r.peer, p.passed(m, frames, r.request.Identities))
+	if r.cell != nil {
+		p.executed(r.cell, m)
+	}
+}
+
+// executed takes note that the child has answered a cell.
+func (p *Proxy) executed(x *execution, reply *jupyter.Message) {
+	content, err := jupyter.Decode[jupyter.StatusContent](reply)
+	p.lane.answered(x, err == nil && content.Status == jupyter.Failed)
+}
+
+// unasked passes on what answers nothing that we know of: the identities that
+// the child gave back say where to.
+func (p *Proxy) unasked(c channel, m *jupyter.Message, frames [][]byte) {
+	if len(m.Identities) == 0 {
+		p.config.Log.Debug("answer to nobody", "msg_type", string(m.Header.Type))
+		return
+	}
+	p.socketOf(c).reply(string(m.Identities[0]), p.passed(m, frames, m.Identities[1:]))
+}
+
+// passed returns the frames of a message on its way through, with another
+// return path. All else is what came; where the keys differ, but for the
+// signature.
+func (p *Proxy) passed(m *jupyter.Message, frames, path [][]byte) [][]byte {
+	if !p.life.sharesKey() {
+		other := *m
+		other.Identities = path
+		return p.signer.Encode(&other)
+	}
+	out := make([][]byte, 0, len(path)+len(frames)-len(m.Identities))
+	return append(append(out, path...), frames[len(m.Identities):]...)
+}
+
+// fromStdin takes what front ends answer on stdin. Some answer unasked, as
+// Colab does: what it means is the child's business.
+func (p *Proxy) fromStdin(from *peer, frames [][]byte) {
+	if m := p.decode(p.stdin, frames); m != nil {
+		p.life.send(onStdin, &route{request: m, channel: onStdin, peer: from.id})
+	}
+}
+
+// askedStdin takes what the child asks on stdin, and sends it to the front end
+// whose cell asks.
+func (p *Proxy) askedStdin(frames [][]byte) {
+	m, err := jupyter.Signer{}.Decode(frames)
+	if err != nil {
+		p.config.Log.Warn("question dropped", "error", err)
+		return
+	}
+	if r := p.routes.get(m.ParentID()); r != nil {
+		p.stdin.reply(r.peer, p.passed(m, frames, r.request.Identities))
+		return
+	}
+	p.unasked(onStdin, m, frames)
+}
