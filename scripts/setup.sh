@@ -41,7 +41,7 @@ install_packages() {
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
 }
 
-works() { "$1" -c "import sys; sys.exit(sys.version_info < (3, 10))" 2>/dev/null; }
+works() { "$1" -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; }
 
 brings_torch() { works "$1" && "$1" -c 'import ensurepip, sklearn, torch' 2>/dev/null; }
 
@@ -52,8 +52,8 @@ choose_python() {
 		return
 	fi
 	local python=${PYTHON:-python3}
-	works "$python" || fail "$python is missing or older than 3.10." \
-		"Install Python 3.10 or newer, or name one: make setup PYTHON=/path/to/python3"
+	works "$python" || fail "$python is missing or older than 3.11." \
+		"Install Python 3.11 or newer, or name one: make setup PYTHON=/path/to/python3"
 	"$python" -c 'import ensurepip, venv' 2>/dev/null || fail "$python cannot make virtual environments." \
 		"Install its venv module; on Debian and Ubuntu: apt-get install python3-venv"
 	echo "$python"
@@ -72,13 +72,15 @@ make_environment() {
 	"$python" -m venv --clear ${flags[@]+"${flags[@]}"} "$VENV"
 }
 
-# install_torch takes the builds without CUDA on Linux: the others weigh gigabytes and nothing here needs them.
+# install_torch takes the build without CUDA where there is one: the other weighs gigabytes and nothing here needs it.
 install_torch() {
 	"$VENV/bin/python" -c 'import sklearn, torch' 2>/dev/null && return
 	say "installing torch and scikit-learn"
-	local -a index=()
-	[ "$(uname -s)" = Linux ] && index=(--extra-index-url "$TORCH_CPU_INDEX")
-	pip_install ${index[@]+"${index[@]}"} -r requirements-torch.txt
+	if [ "$(uname -s)" = Linux ]; then
+		pip_install --retries 1 --index-url "$TORCH_CPU_INDEX" "$(grep '^torch==' requirements-torch.txt)" 2>/dev/null ||
+			say "$TORCH_CPU_INDEX has no torch for us; taking the larger one from PyPI"
+	fi
+	pip_install -r requirements-torch.txt
 }
 
 pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
