@@ -6,8 +6,6 @@
 package durable
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -74,7 +72,7 @@ func WriteFile(path string, r io.Reader, want *Digest) (Digest, error) {
 func create(path string) (f *os.File, err error) {
 	for range createTries {
 		if err = MkdirAll(filepath.Dir(path)); err == nil {
-			f, err = os.CreateTemp(filepath.Dir(path), filepath.Base(path)+TempMark)
+			f, err = os.CreateTemp(filepath.Dir(path), tempPattern(filepath.Base(path)))
 		}
 		if !errors.Is(err, fs.ErrNotExist) {
 			break
@@ -83,11 +81,19 @@ func create(path string) (f *os.File, err error) {
 	return f, err
 }
 
+// tempPattern returns the pattern of temporary names for base. Only its begin is
+// for people: a name may be as long as the file system lets it be.
+func tempPattern(base string) string {
+	const begin = 100 // bytes
+	if len(base) > begin {
+		base = strings.ToValidUTF8(base[:begin], "")
+	}
+	return base + TempMark
+}
+
 // fill copies r into f, syncs and closes it.
 func fill(f *os.File, r io.Reader, want *Digest) (Digest, error) {
-	h := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, h), r)
-	d := Digest{Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}
+	d, err := copyHashed(f, r)
 	if err == nil && want != nil && !d.Matches(*want) {
 		err = fmt.Errorf("%w: %d bytes with SHA-256 %s", ErrContent, d.Size, d.SHA256)
 	}
@@ -111,41 +117,6 @@ func WriteJSON(path string, v any) error {
 	}
 	_, err = WriteFile(path, strings.NewReader(string(data)+"\n"), nil)
 	return err
-}
-
-// SyncFile makes the content of a file that somebody else wrote durable, and
-// returns its digest.
-func SyncFile(path string) (Digest, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return Digest{}, err
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	h := sha256.New()
-	n, err := io.Copy(h, f)
-	if err != nil {
-		return Digest{}, fmt.Errorf("hash %s: %w", path, err)
-	}
-	synced, err := syncFile(f)
-	if err != nil {
-		return Digest{}, fmt.Errorf("sync %s: %w", path, err)
-	}
-	return Digest{Size: n, SHA256: hex.EncodeToString(h.Sum(nil)), Synced: synced}, nil
-}
-
-// HashFile returns the digest of a file.
-func HashFile(path string) (Digest, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return Digest{}, err
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	h := sha256.New()
-	n, err := io.Copy(h, f)
-	if err != nil {
-		return Digest{}, fmt.Errorf("hash %s: %w", path, err)
-	}
-	return Digest{Size: n, SHA256: hex.EncodeToString(h.Sum(nil))}, nil
 }
 
 // syncFile syncs f. A file system that has no fsync is no error: the caller is
