@@ -1,0 +1,276 @@
+package drive
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"time"
+
+	"outlast/checkpoint"
+	"outlast/checkpoint/durable"
+)
+
+// getRounds is how often a file may be replaced while it is being opened.
+const getRounds = 8
+
+// Get implements checkpoint.Store. The content is compared with Drive's own
+// SHA-256 while it is read: durable.ErrContent at its end says that it is
+// damaged. A connection that breaks is gone on with where it broke.
+func (s *Store) Get(ctx context.Context, name string) (io.ReadCloser, error) {
+	p, err := s.path(name)
+	if err = errors.Join(err, ctx.Err()); err != nil {
+		return nil, err
+	}
+	for range getRounds {
+		o, err := s.newest(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		d := &download{store: s, ctx: ctx, name: name, object: o, sum: sha256.New()}
+		err = d.open()
+		if !judged(err, gone) {
+			if err != nil {
+				return nil, finish("get "+name+" from Google Drive", err)
+			}
+			return d, nil
+		}
+		if err := s.follow(ctx, p, o); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("get %s: it is replaced again and again", name)
+}
+
+// newest returns the newest version of a file that is known, after a listing if
+// none is.
+func (s *Store) newest(ctx context.Context, p string) (object, error) {
+	if versions := s.index.versions(p); len(versions) > 0 {
+		return versions[0], nil
+	}
+	dir := parentOf(p)
+	if err := s.find(ctx, dir); err != nil {
+		return object{}, err
+	}
+	if len(s.index.folderIDs(dir)) > 0 && !s.isFresh(dir) {
+		if err := s.listFolders(ctx, []string{dir}); err != nil {
+			return object{}, err
+		}
+	}
+	if versions := s.index.versions(p); len(versions) > 0 {
+		return versions[0], nil
+	}
+	return object{}, notFound(s.name(p))
+}
+
+// follow goes on from a version that is gone: somebody else has deleted the
+// file, or replaced it. The next version's id was settled when this one was
+// made, and asking for it needs no listing.
+func (s *Store) follow(ctx context.Context, p string, o object) error {
+	s.loseFile(p, o.ID)
+	s.index.setUnlisted(parentOf(p))
+	if o.Next == "" || s.index.isDead(o.Next) {
+		return nil
+	}
+	_, err := s.lookAhead(ctx, p, o.Next)
+	return err
+}
+
+// lookAhead takes in the object that an id was settled for, if it has been made.
+func (s *Store) lookAhead(ctx context.Context, p, id string) (found bool, err error) {
+	f, err := s.file(ctx, id)
+	if judged(err, gone) {
+		return false, nil
+	}
+	if err != nil {
+		return false, finish("look at "+s.name(p)+" in Google Drive", err)
+	}
+	if f.Trashed || !ours(f) {
+		return false, nil
+	}
+	s.knowFile(p, objectOf(f))
+	return true, nil
+}
+
+// A download is the content of one object.
+type download struct {
+	store  *Store
+	ctx    context.Context //nolint:containedctx // it lives for one download
+	name   string
+	object object
+	sum    hash.Hash
+	offset int64
+	body   io.ReadCloser // nil: to be opened at offset
+	fails  tries
+	err    error // why there is no more
+}
+
+// open asks for what is not there yet.
+func (d *download) open() error {
+	s := d.store
+	return s.do(d.ctx, "get "+d.name+" from Google Drive", func() error {
+		call := s.api.Files.Get(d.object.ID).Context(d.ctx).SupportsAllDrives(true)
+		if d.offset > 0 {
+			call.Header().Set("Range", fmt.Sprintf("bytes=%d-", d.offset))
+		}
+		resp, err := call.Download() //nolint:bodyclose // it is closed by Close, or when it breaks
+		if err != nil {
+			return err
+		}
+		if d.offset > 0 && resp.StatusCode != http.StatusPartialContent {
+			if _, err := io.CopyN(io.Discard, resp.Body, d.offset); err != nil { // it begins at the beginning
+				return errors.Join(err, resp.Body.Close())
+			}
+		}
+		d.body = resp.Body
+		return nil
+	})
+}
+
+// Read implements io.Reader.
+func (d *download) Read(p []byte) (int, error) {
+	for d.err == nil {
+		if d.body == nil {
+			if d.err = d.reopen(); d.err != nil {
+				break
+			}
+		}
+		n, err := d.body.Read(p)
+		d.offset += int64(n)
+		d.sum.Write(p[:n])
+		if n > 0 {
+			d.fails.progress()
+		}
+		switch {
+		case d.offset > d.object.Size:
+			d.err = d.damaged()
+		case d.offset == d.object.Size && (err == nil || errors.Is(err, io.EOF)):
+			d.err = d.end()
+		case err != nil:
+			d.broken(err)
+		}
+		if n > 0 || len(p) == 0 {
+			return n, nil
+		}
+	}
+	return 0, d.err
+}
+
+// reopen goes on with a download that broke. That Drive has no more to give is
+// damage.
+func (d *download) reopen() error {
+	err := d.open()
+	if isAnswer(err, http.StatusRequestedRangeNotSatisfiable) {
+		return d.damaged()
+	}
+	if err != nil {
+		return finish("get "+d.name+" from Google Drive", err)
+	}
+	return nil
+}
+
+// broken closes a connection that is of no more use, and waits a little. An end
+// before the end is treated like a connection that broke.
+func (d *download) broken(err error) {
+	d.body.Close() //nolint:errcheck // it is broken
+	d.body = nil
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+		if d.fails.fails > 1 { // twice nothing, without a fault: that is all there is
+			d.err = d.damaged()
+			return
+		}
+	}
+	d.fails.store, d.fails.what = d.store, "get "+d.name+" from Google Drive"
+	d.err = d.fails.again(d.ctx, err)
+}
+
+// end compares what has come with what Drive says that it has.
+func (d *download) end() error {
+	if d.object.SHA256 != "" && hex.EncodeToString(d.sum.Sum(nil)) != d.object.SHA256 {
+		return d.damaged()
+	}
+	return io.EOF
+}
+
+func (d *download) damaged() error {
+	return fmt.Errorf("get %s from Google Drive: %w", d.name, durable.ErrContent)
+}
+
+// Close implements io.Closer.
+func (d *download) Close() error {
+	if d.err == nil {
+		d.err = errClosed
+	}
+	if d.body == nil {
+		return nil
+	}
+	err := d.body.Close()
+	d.body = nil
+	return err
+}
+
+// Delete implements checkpoint.Store. It deletes for good, past the trash, all
+// versions of the file that Outlast has made, and tidies up the folders that
+// become empty.
+func (s *Store) Delete(ctx context.Context, name string) error {
+	p, err := s.path(name)
+	if err != nil {
+		return err
+	}
+	unlock, err := s.names.lock(ctx, p)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	deleted := false
+	for range getRounds {
+		if _, err := s.newest(ctx, p); isNotFound(err) {
+			break
+		} else if err != nil {
+			return fmt.Errorf("delete %s: %w", name, err)
+		}
+		for _, o := range s.index.versions(p) {
+			if err := s.deleteVersion(ctx, p, o); err != nil {
+				return fmt.Errorf("delete %s: %w", name, err)
+			}
+			deleted = true
+		}
+	}
+	if deleted {
+		s.space.freed()
+		s.tidy(ctx, parentOf(p))
+	}
+	return nil
+}
+
+// deleteVersion deletes one version, and makes known the one that somebody has
+// put in its place.
+func (s *Store) deleteVersion(ctx context.Context, p string, o object) error {
+	if err := s.deleteObject(ctx, o.ID); err != nil {
+		return err
+	}
+	s.loseFile(p, o.ID)
+	if o.Next == "" || s.index.isDead(o.Next) || time.Since(s.index.listedAt(parentOf(p))) < settle {
+		return nil
+	}
+	_, err := s.lookAhead(ctx, p, o.Next)
+	return err
+}
+
+// deleteObject deletes an object that is ours. That it is gone is no error.
+func (s *Store) deleteObject(ctx context.Context, id string) error {
+	err := s.do(ctx, "delete from Google Drive", func() error {
+		return s.api.Files.Delete(id).Context(ctx).SupportsAllDrives(true).Do()
+	})
+	if judged(err, gone) {
+		return nil
+	}
+	return finish("delete from Google Drive", err)
+}
+
+func isNotFound(err error) bool { return errors.Is(err, checkpoint.ErrNotFound) }
