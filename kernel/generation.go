@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-zeromq/zmq4"
@@ -18,9 +19,9 @@ type generation struct {
 	proxy  *Proxy
 	number int
 	child  *child
-	up     bool // it has answered
-	shared bool // it signs with the front end's key
-	ipy    bool // it is a Python with IPython, and the bridge is in it
+	up     atomic.Bool // it has answered
+	shared bool        // it signs with the front end's key
+	ipy    bool        // it is a Python with IPython, and the bridge is in it
 
 	links [channels]*link
 	out   [channels]*outbox

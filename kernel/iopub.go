@@ -16,14 +16,24 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 		p.welcomed(m)
 		return
 	}
+	if !g.up.Load() && m.ParentID() == "" {
+		// Said while it boots. A front end of a kernel without us is not there
+		// yet to hear it; ours is, and would show it in whatever cell runs first.
+		p.config.Log.Debug("boot output left out", "msg_type", string(m.Header.Type))
+		return
+	}
 	r := p.routes.get(m.ParentID())
-	idle := m.Header.Type == jupyter.TypeStatus && isIdle(m)
+	state := stateOf(m)
+	idle := state == jupyter.Idle
 	if r != nil && r.answer != nil {
 		r.heard()
 		if idle {
 			p.routes.end(r)
 		}
 		return
+	}
+	if state == jupyter.Busy && r != nil && r.cell != nil && r.cell.claim.Lines > 0 {
+		return // we have said so when its magics began
 	}
 	if m.Header.Type == jupyter.TypeExecuteInput {
 		p.count.see(m)
@@ -42,9 +52,16 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 	g.settled(m)
 }
 
-func isIdle(m *jupyter.Message) bool {
+// stateOf returns the state that a status message tells; "" for any other.
+func stateOf(m *jupyter.Message) jupyter.State {
+	if m.Header.Type != jupyter.TypeStatus {
+		return ""
+	}
 	content, err := jupyter.Decode[jupyter.KernelStatusContent](m)
-	return err == nil && content.State == jupyter.Idle
+	if err != nil {
+		return ""
+	}
+	return content.State
 }
 
 // subscribed takes subscriptions to iopub. A new one is greeted, if the child

@@ -162,7 +162,7 @@ func (p *Proxy) generation(ctx context.Context, number int) (death *jupyter.Exec
 	p.life.begin(g, p.config)
 	err = g.connect(ctx)
 	if err == nil {
-		g.up = true
+		g.up.Store(true)
 		g.prepare(ctx)
 		p.life.open(g)
 		if number > 1 {
@@ -234,7 +234,7 @@ func (p *Proxy) died(g *generation, why string, sent []*route) *jupyter.Executio
 	e := &jupyter.ExecutionError{Name: "KernelDied", Value: "the Python kernel has ended: " + why + "."}
 	e.Traceback = []string{e.Name + ": " + e.Value, "Its variables are gone. A new one starts now; cells can be run again."}
 	if g.child != nil {
-		if tail := g.child.lastStderr(); tail != "" && !g.up {
+		if tail := g.child.lastStderr(); tail != "" && !g.up.Load() {
 			e.Traceback = append(e.Traceback, "It said:", tail)
 		}
 	}
