@@ -77,7 +77,7 @@ func (p *program) help(verbs []verb) {
 		}
 	}
 	w.Flush() //nolint:errcheck // a terminal that is gone cannot be told
-	fmt.Fprintln(p.stdout, "\nEach answers --help. In a notebook, %outlast lists the magics.")
+	fmt.Fprintf(p.stdout, "\nEach answers --help. In a notebook, %%outlast lists the magics.\n")
 }
 
 // report prints err in three parts, what failed, why and what to do, and
@@ -86,8 +86,7 @@ func (p *program) report(err error) int {
 	if err == nil {
 		return exitOK
 	}
-	var usage *magics.UsageError
-	if errors.As(err, &usage) {
+	if usage, ok := errors.AsType[*magics.UsageError](err); ok {
 		fmt.Fprintf(p.stderr, "outlast %s: %s.\nUsage: %s\nTo do: outlast %s --help\n",
 			usage.Magic.Verb, usage.Why, usage.Magic.Usage("outlast "), usage.Magic.Verb)
 		return exitUsage

@@ -63,7 +63,7 @@ func (i *interceptor) Run(ctx context.Context, cell *kernel.Cell) error {
 	calls, _ := i.set.Split(cell.Code)
 	for _, inv := range calls {
 		if err := i.call(ctx, cell, inv); err != nil {
-			return i.explain(ctx, cell, err)
+			return i.explain(ctx, err)
 		}
 	}
 	return nil
@@ -96,7 +96,7 @@ func (i *interceptor) call(ctx context.Context, cell *kernel.Cell, inv magics.In
 
 // explain turns err into what the notebook shows: the synopsis for a mistake in
 // the call, a KeyboardInterrupt for an interrupt, and in any case what to do.
-func (i *interceptor) explain(ctx context.Context, cell *kernel.Cell, err error) error {
+func (i *interceptor) explain(ctx context.Context, err error) error {
 	e := &jupyter.ExecutionError{Name: "OutlastError", Value: err.Error()}
 	var usage *magics.UsageError
 	switch {

@@ -84,7 +84,7 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 		err = mirrorErr
 	}
 	if errors.Is(err, training.ErrPaused) || errors.Is(err, training.ErrSomeFailed) {
-		log.Info("supervisor ended", "run", name, "why", err.Error())
+		log.InfoContext(ctx, "supervisor ended", "run", name, "why", err.Error())
 		return nil // the run's state says so; the supervisor itself did its work
 	}
 	return err

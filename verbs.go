@@ -17,8 +17,8 @@ import (
 
 // version and commit are set by the linker: see the Makefile.
 var (
-	version = "0.1.0"   //nolint:gochecknoglobals // the linker can set only variables
-	commit  = "unknown" //nolint:gochecknoglobals // likewise
+	version = "0.1.0"
+	commit  = "unknown" //nolint:gochecknoglobals // the linker can set only variables
 )
 
 // protocolVersion is that of the Jupyter messages Outlast itself writes.

@@ -62,17 +62,17 @@ func (g *generation) prepare(ctx context.Context) {
 		"address": g.proxy.rpc.address, "token": g.proxy.rpc.token, "names": g.proxy.config.Interceptor.Names(),
 	})
 	if err != nil {
-		g.proxy.config.Log.Error("bridge not built", "error", err)
+		g.proxy.config.Log.ErrorContext(ctx, "bridge not built", "error", err)
 		return
 	}
 	source, err := json.Marshal(bridgeSource)
 	if err != nil {
-		g.proxy.config.Log.Error("bridge not built", "error", err)
+		g.proxy.config.Log.ErrorContext(ctx, "bridge not built", "error", err)
 		return
 	}
 	quoted, err := json.Marshal(string(config))
 	if err != nil {
-		g.proxy.config.Log.Error("bridge not built", "error", err)
+		g.proxy.config.Log.ErrorContext(ctx, "bridge not built", "error", err)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, prepareLimit)
@@ -87,12 +87,12 @@ func (g *generation) prepare(ctx context.Context) {
 	select {
 	case m := <-r.answer:
 		if _, err := value(m); err != nil {
-			g.proxy.config.Log.Info("child takes no bridge", "error", err)
+			g.proxy.config.Log.InfoContext(ctx, "child takes no bridge", "error", err)
 			return
 		}
 		g.ipy = true
 	case <-ctx.Done():
-		g.proxy.config.Log.Warn("child takes no bridge", "error", ctx.Err())
+		g.proxy.config.Log.WarnContext(ctx, "child takes no bridge", "error", ctx.Err())
 	case <-g.child.exited:
 	}
 }
@@ -228,7 +228,7 @@ func (p *Proxy) book(ctx context.Context, x *execution) int {
 	defer cancel()
 	code, err := json.Marshal(x.cell.Code)
 	if err != nil {
-		p.config.Log.Error("cell not numbered", "error", err)
+		p.config.Log.ErrorContext(ctx, "cell not numbered", "error", err)
 		return next
 	}
 	m, err := p.ask(ctx, jupyter.ExecuteRequestContent{UserExpressions: expression(bridgeCall + "book(" + string(code) + ")")})
@@ -242,7 +242,7 @@ func (p *Proxy) book(ctx context.Context, x *execution) int {
 			}
 		}
 	}
-	p.config.Log.Info("cell not numbered by the child", "error", err)
+	p.config.Log.InfoContext(ctx, "cell not numbered by the child", "error", err)
 	p.count.set(next)
 	return next
 }

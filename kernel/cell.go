@@ -173,8 +173,7 @@ func (p *Proxy) runCell(ctx context.Context, x *execution) {
 
 // failure gives an error the form in which front ends show it.
 func failure(err error) *jupyter.ExecutionError {
-	var e *jupyter.ExecutionError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*jupyter.ExecutionError](err); ok {
 		return e
 	}
 	return &jupyter.ExecutionError{Name: "OutlastError", Value: err.Error(), Traceback: []string{"OutlastError: " + err.Error()}}

@@ -116,8 +116,8 @@ func (ch *child) writeConnection(front jupyter.Connection) error {
 			if err != nil {
 				return err
 			}
-			defer l.Close()                      //nolint:errcheck // all are held until all are chosen
-			*port = l.Addr().(*net.TCPAddr).Port //nolint:errcheck // a TCP listener has one
+			defer l.Close() //nolint:errcheck // all are held until all are chosen
+			*port = l.Addr().(*net.TCPAddr).Port
 		}
 	}
 	data, err := json.Marshal(ch.connection)

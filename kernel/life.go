@@ -131,7 +131,7 @@ func (p *Proxy) live(ctx context.Context) error {
 		began := time.Now()
 		death, idle := p.generation(ctx, number)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // that is how it is meant to end
 		}
 		if !idle || time.Since(began) > stableAfter {
 			crashes = 0 // a cell ended it, or it was well for a while

@@ -78,7 +78,7 @@ func (s *rpcServer) serve(ctx context.Context) error {
 			defer cancel(nil)
 			defer context.AfterFunc(ctx, func() { conn.Close() })() //nolint:errcheck // it ends what waits
 			if err := s.call(ctx, cancel, conn); err != nil {
-				s.proxy.config.Log.Info("call of a magic failed", "error", err)
+				s.proxy.config.Log.InfoContext(ctx, "call of a magic failed", "error", err)
 			}
 		})
 	}

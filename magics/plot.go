@@ -115,7 +115,6 @@ func panelMetrics(byMetric map[string][]series) []string {
 	return chosen
 }
 
-
 func panel(metric string, all []series) (*plot.Plot, error) {
 	p := plot.New()
 	p.Title.Text = metric

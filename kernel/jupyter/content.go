@@ -31,7 +31,7 @@ const (
 )
 
 // ExecuteReplyContent answers an execute request.
-type ExecuteReplyContent struct {
+type ExecuteReplyContent struct { //nolint:errname // it holds an error and is none
 	Status          Outcome         `json:"status"`
 	ExecutionCount  int             `json:"execution_count,omitempty"`
 	UserExpressions json.RawMessage `json:"user_expressions,omitempty"` // if ok
