@@ -6,19 +6,6 @@ import (
 	"outlast/checkpoint/durable"
 )
 
-// Cause says how an attempt ended.
-type Cause string
-
-// The causes, from the best to the worst.
-const (
-	CauseDone   Cause = "done"
-	CausePaused Cause = "paused"
-	CauseKilled Cause = "killed" // by a signal that was not ours
-	CauseLost   Cause = "lost"   // its supervisor died with it
-	CauseCrash  Cause = "crash"  // another exit status, or a signal of its own doing
-	CauseError  Cause = "error"  // the user's code raised
-)
-
 // EntryType is the kind of a ledger entry.
 type EntryType string
 
@@ -41,6 +28,7 @@ type Entry struct {
 	Attempt     int        `json:"attempt,omitempty"`
 	PID         int        `json:"pid,omitempty"`
 	Settings    *Settings  `json:"settings,omitempty"`
+	Fit         *Fit       `json:"fit,omitempty"` // how this attempt used the device
 	FromStep    int64      `json:"from_step,omitempty"`
 	Step        int64      `json:"step,omitempty"`
 	Cause       Cause      `json:"cause,omitempty"`

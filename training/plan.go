@@ -79,7 +79,10 @@ type Settings struct {
 	Seed            int64             `json:"seed"`
 	CheckpointEvery Every             `json:"checkpoint_every"`
 	Keep            int               `json:"keep"`
-	Retries         int               `json:"retries"` // after crashes
+	Retries         int               `json:"retries"`               // after crashes
+	HangAfter       float64           `json:"hang_after,omitempty"`  // seconds without a sign of life; 0: never
+	MaxHours        float64           `json:"max_hours,omitempty"`   // for each start of a supervisor; 0: no limit
+	DeviceName      string            `json:"device_name,omitempty"` // such as "Tesla T4"; what was learnt is about it
 }
 
 // A Model is one entry of a plan.
@@ -169,19 +172,22 @@ func (p *Plan) Validate() error {
 // decides its result.
 func (p *Plan) Seal() {
 	for i := range p.Models {
-		m := &p.Models[i]
-		m.Params = normal(m.Params).(map[string]any)
-		text, err := json.Marshal(map[string]any{
-			"kind": p.Code.Kind, "source": p.Code.Source, "command": p.Code.Command, "shared": p.Code.Shared,
-			"params": m.Params, "anew": m.Anew,
-			"effective_batch": p.Settings.EffectiveBatch, "lora_rank": p.Settings.LoRARank, "seed": p.Settings.Seed,
-		})
-		if err != nil { // parameters came from JSON or YAML
-			panic(err)
-		}
-		sum := sha256.Sum256(text)
-		m.Fingerprint = hex.EncodeToString(sum[:])
+		p.seal(&p.Models[i])
 	}
+}
+
+func (p *Plan) seal(m *Model) {
+	m.Params = normal(m.Params).(map[string]any)
+	text, err := json.Marshal(map[string]any{
+		"kind": p.Code.Kind, "source": p.Code.Source, "command": p.Code.Command, "shared": p.Code.Shared,
+		"params": m.Params, "anew": m.Anew,
+		"effective_batch": p.Settings.EffectiveBatch, "lora_rank": p.Settings.LoRARank, "seed": p.Settings.Seed,
+	})
+	if err != nil { // parameters came from JSON or YAML
+		panic(err)
+	}
+	sum := sha256.Sum256(text)
+	m.Fingerprint = hex.EncodeToString(sum[:])
 }
 
 // normal gives numbers the form that survives JSON: 1.0 stays a float for the
@@ -201,8 +207,11 @@ func normal(v any) any {
 		}
 		return out
 	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return strconv.FormatFloat(v, 'g', -1, 64) // JSON has no such number; Python's float() reads the text
+		}
 		text := strconv.FormatFloat(v, 'g', -1, 64)
-		if v == math.Trunc(v) && !strings.ContainsAny(text, ".eIN") {
+		if v == math.Trunc(v) && !strings.ContainsAny(text, ".e") {
 			text += ".0"
 		}
 		return json.Number(text)

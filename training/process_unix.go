@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
 )
@@ -20,14 +18,21 @@ const fenceWait = 10 * time.Second
 // reaches it.
 func detach(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true} }
 
-func terminate(pid int) error { return gone(syscall.Kill(pid, syscall.SIGTERM)) }
+// exists reports whether there is a process pid.
+func exists(pid int) bool {
+	err := syscall.Kill(pid, 0)
+	return err == nil || errors.Is(err, syscall.EPERM)
+}
 
-func killProcess(pid int) error { return gone(syscall.Kill(pid, syscall.SIGKILL)) }
+// inGroup reports whether process pid is in a group.
+func inGroup(pid, group int) bool {
+	of, err := syscall.Getpgid(pid)
+	return err == nil && of == group
+}
 
-// killGroup ends a process and everything it started in its group.
-func killGroup(pid int) error { return gone(syscall.Kill(-pid, syscall.SIGKILL)) }
-
-func gone(err error) error {
+// killGroup ends everything in a process group.
+func killGroup(group int) error {
+	err := syscall.Kill(-group, syscall.SIGKILL)
 	if errors.Is(err, syscall.ESRCH) {
 		return os.ErrProcessDone
 	}
@@ -38,38 +43,78 @@ func gone(err error) error {
 // is handed on to the worker, which holds the lock until it has ended, whatever
 // became of its supervisor. A stale worker is ended first.
 func lockWorker(path string) (*os.File, error) {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
 	end := time.Now().Add(fenceWait)
 	for {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
+		if err != nil {
+			return nil, err
+		}
+		if err = lockFile(f, syscall.LOCK_EX|syscall.LOCK_NB); err == nil {
 			return f, nil
 		}
+		f.Close() //nolint:errcheck // the lock's error counts
 		if !errors.Is(err, syscall.EWOULDBLOCK) || time.Now().After(end) {
-			f.Close() //nolint:errcheck // the lock's error counts
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
-		if data, err := os.ReadFile(path); err == nil {
-			if pid, err := strconv.Atoi(strings.TrimSpace(string(data))); err == nil && pid > 1 {
-				killGroup(pid) //nolint:errcheck // it may just have gone; the lock tells
+		id := readIdentity(path)
+		if err := id.killGroup(); id.pid != 0 && !id.here() && errors.Is(err, os.ErrProcessDone) {
+			// The worker and its group are gone. Who holds the lock is a process
+			// that it left behind elsewhere, and that is no worker.
+			if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+				return nil, err
 			}
+			continue
 		}
 		time.Sleep(pollInterval)
 	}
 }
 
-// ending reads how a process ended.
+// unlockWorker gives the lock back, also for processes that the worker has left
+// behind and that have the file still open.
+func unlockWorker(f *os.File) error {
+	err := lockFile(f, syscall.LOCK_UN)
+	return errors.Join(err, f.Close())
+}
+
+// workerLocked reports whether a worker holds the lock at path.
+func workerLocked(path string) bool {
+	f, err := os.Open(path)
+	if err != nil {
+		return false
+	}
+	defer f.Close() //nolint:errcheck // it was only tried
+	return errors.Is(lockFile(f, syscall.LOCK_SH|syscall.LOCK_NB), syscall.EWOULDBLOCK)
+}
+
+func lockFile(f *os.File, how int) error {
+	for {
+		if err := syscall.Flock(int(f.Fd()), how); !errors.Is(err, syscall.EINTR) {
+			return err
+		}
+	}
+}
+
+// ending reads how a process ended. own says that the signal was of its own
+// doing.
 func ending(state *os.ProcessState) (exit int, signal string, own bool) {
 	ws, ok := state.Sys().(syscall.WaitStatus)
 	if !ok || !ws.Signaled() {
 		return state.ExitCode(), "", false
 	}
-	switch ws.Signal() {
-	case syscall.SIGSEGV, syscall.SIGABRT, syscall.SIGBUS, syscall.SIGILL, syscall.SIGFPE:
-		own = true
+	return -1, ws.Signal().String(), ownDoing(ws.Signal())
+}
+
+func ownDoing(s syscall.Signal) bool {
+	switch s {
+	case syscall.SIGSEGV, syscall.SIGABRT, syscall.SIGBUS, syscall.SIGILL, syscall.SIGFPE, syscall.SIGTRAP, syscall.SIGSYS:
+		return true
 	}
-	return -1, ws.Signal().String(), own
+	return false
+}
+
+// signalName returns the name of signal n, and whether a process brings it upon
+// itself.
+func signalName(n int) (name string, own bool) {
+	s := syscall.Signal(n)
+	return s.String(), ownDoing(s)
 }

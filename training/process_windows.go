@@ -16,14 +16,22 @@ func detach(cmd *exec.Cmd) {
 
 func group(cmd *exec.Cmd) { detach(cmd) }
 
-func terminate(int) error { return errWindows }
+func startTime(int) uint64 { return 0 }
 
-func killProcess(int) error { return errWindows }
+func exists(int) bool { return false }
+
+func inGroup(int, int) bool { return false }
 
 func killGroup(int) error { return errWindows }
 
 func lockWorker(string) (*os.File, error) { return nil, errWindows }
 
+func unlockWorker(*os.File) error { return errWindows }
+
+func workerLocked(string) bool { return false }
+
 func ending(state *os.ProcessState) (exit int, signal string, own bool) {
 	return state.ExitCode(), "", false
 }
+
+func signalName(int) (name string, own bool) { return "", false }

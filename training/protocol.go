@@ -42,7 +42,8 @@ type Event struct {
 	Path      string         `json:"path,omitempty"`
 	Reason    string         `json:"reason,omitempty"`
 	Metrics   map[string]any `json:"metrics,omitempty"`
-	Failure   string         `json:"kind,omitempty"` // of failed: user
+	Failure   string         `json:"kind,omitempty"`   // of failed: user, oom, host_oom, disk_full, device_lost
+	Memory    *memory        `json:"memory,omitempty"` // of the device: of failed, and of finish
 	Type      string         `json:"type,omitempty"`
 	Message   string         `json:"message,omitempty"`
 	Traceback string         `json:"traceback,omitempty"`
@@ -79,6 +80,7 @@ type jobFile struct {
 	Device            string         `json:"device"`
 	MemoryFraction    float64        `json:"memory_fraction"`
 	GradCheckpointing bool           `json:"grad_checkpointing"`
+	LoaderWorkers     *int           `json:"loader_workers"` // at most so many; null: as the code likes
 	Dir               string         `json:"dir"`
 	Staging           string         `json:"staging"`
 	Checkpoint        *jobCheckpoint `json:"checkpoint"`

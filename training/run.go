@@ -1,8 +1,6 @@
 package training
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -11,10 +9,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
-
-	"outlast/checkpoint/durable"
 )
 
 // Names in a run's folder.
@@ -30,6 +24,10 @@ const (
 	modelLogName   = "log.txt"
 	modelFileName  = "model.json"
 	workerLockName = "worker.lock"
+	learntName     = "learnt.json"
+	stagingName    = "staging"
+	workName       = "work"
+	jobName        = "job.json"
 )
 
 // runFormat is the version of run.json.
@@ -46,9 +44,10 @@ type runFile struct {
 // A Run is a run's folder, as somebody sees it who found it. The supervisor
 // owns it; everybody else looks, waits, and sends signals.
 type Run struct {
-	dir  string // the run's folder
-	id   string
-	plan Plan
+	dir     string // the run's folder
+	id      string
+	created time.Time
+	plan    Plan
 }
 
 // A RunError says why a run cannot be used, and what to do.
@@ -68,112 +67,6 @@ func (e *RunError) Error() string {
 // Cure says what to do.
 func (e *RunError) Cure() string { return e.Hint }
 
-// Changes says what a new plan means for a run that was there before.
-type Changes struct {
-	New      []string // models that the run did not have
-	Changed  []string // trained anew, because code or parameters differ
-	Kept     []string // to be gone on with
-	Finished []string // done, and left alone
-	Removed  []string // no longer in the plan
-}
-
-// Create writes p as a run below dir, or gives an existing run the new plan.
-// With fresh every model is trained anew. p must be sealed.
-func Create(dir string, p *Plan, fresh bool) (*Run, Changes, error) {
-	if err := p.Validate(); err != nil {
-		return nil, Changes{}, err
-	}
-	r := &Run{dir: filepath.Join(dir, p.Run), id: uuid.NewString()}
-	file := runFile{Format: runFormat, ID: r.id, Created: time.Now().UTC().Truncate(time.Second), Plan: *p}
-	old, err := open(r.dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		old = nil
-	case err != nil:
-		return nil, Changes{}, err
-	default:
-		r.id, file.ID = old.id, old.id
-		carry(&file.Plan, old.plan, fresh)
-	}
-	r.plan = file.Plan
-	changes := compare(r, old)
-	if old != nil {
-		if alive, pid := old.supervisor(); alive {
-			if samePlan(old.plan, r.plan) {
-				return old, changes, nil // the caller finds it at work
-			}
-			return nil, changes, &RunError{
-				p.Run, fmt.Sprintf("it is being worked on, by process %d, with another plan", pid),
-				"stop it first (stop " + p.Run + "), or give this run another name",
-			}
-		}
-	}
-	if err := durable.WriteJSON(r.path(runFileName), file); err != nil {
-		return nil, changes, err
-	}
-	if err := os.Remove(r.path(stateName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, changes, err // it tells of the old plan
-	}
-	return r, changes, nil
-}
-
-// carry keeps count of how often each model was asked for afresh: a plain rerun
-// after --fresh goes on with the fresh results.
-func carry(p *Plan, old Plan, fresh bool) {
-	p.Models = slices.Clone(p.Models)
-	for i := range p.Models {
-		m := &p.Models[i]
-		if j := slices.IndexFunc(old.Models, func(o Model) bool { return o.Name == m.Name }); j >= 0 {
-			m.Anew = old.Models[j].Anew
-			if fresh {
-				m.Anew++
-			}
-		}
-	}
-	p.Seal()
-}
-
-func compare(r, old *Run) Changes {
-	var c Changes
-	if old == nil {
-		for _, m := range r.plan.Models {
-			c.New = append(c.New, m.Name)
-		}
-		return c
-	}
-	before := map[string]string{}
-	for _, m := range old.plan.Models {
-		before[m.Name] = m.Fingerprint
-	}
-	for _, m := range r.plan.Models {
-		fingerprint, there := before[m.Name]
-		delete(before, m.Name)
-		final, ok := readManifest(r.ModelPath(m.Name, "final"))
-		switch {
-		case ok && final.Fingerprint == m.Fingerprint:
-			c.Finished = append(c.Finished, m.Name)
-		case !there:
-			c.New = append(c.New, m.Name)
-		case fingerprint != m.Fingerprint:
-			c.Changed = append(c.Changed, m.Name)
-		default:
-			c.Kept = append(c.Kept, m.Name)
-		}
-	}
-	for name := range before {
-		c.Removed = append(c.Removed, name)
-	}
-	slices.Sort(c.Removed)
-	return c
-}
-
-// samePlan compares what two plans would train, not how the machine does it.
-func samePlan(a, b Plan) bool {
-	return slices.EqualFunc(a.Models, b.Models, func(x, y Model) bool {
-		return x.Name == y.Name && x.Fingerprint == y.Fingerprint
-	})
-}
-
 // open reads the run in a folder.
 func open(dir string) (*Run, error) {
 	data, err := os.ReadFile(filepath.Join(dir, runFileName))
@@ -187,7 +80,7 @@ func open(dir string) (*Run, error) {
 	if f.Format != runFormat {
 		return nil, &RunError{filepath.Base(dir), fmt.Sprintf("its run.json has format %d, and this version knows %d", f.Format, runFormat), "use the version of Outlast that wrote it"}
 	}
-	return &Run{dir: dir, id: f.ID, plan: f.Plan}, nil
+	return &Run{dir: dir, id: f.ID, created: f.Created, plan: f.Plan}, nil
 }
 
 // List returns the names of the runs in the data directory dir, the latest
@@ -282,67 +175,4 @@ func (r *Run) Log(model string, last int) (string, error) {
 		lines = lines[len(lines)-last-1:]
 	}
 	return strings.Join(lines, ""), nil
-}
-
-// Follow calls fn with the status of r, every so often, until nobody works on
-// it. It returns early, with ctx's error, when ctx ends; the run goes on.
-func (r *Run) Follow(ctx context.Context, every time.Duration, fn func(Status)) (Status, error) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		s, err := r.Status()
-		if err != nil {
-			return s, err
-		}
-		if s.SupervisorPID == 0 {
-			return s, nil
-		}
-		fn(s)
-		select {
-		case <-ctx.Done():
-			return s, ctx.Err()
-		case <-tick.C:
-		}
-	}
-}
-
-// publish writes the state for finders. It is not synced: it can be derived.
-func (r *Run) publish(s Status) error {
-	data, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	temp := r.path(stateName + ".new")
-	if err := os.WriteFile(temp, append(data, '\n'), 0o644); err != nil {
-		return err
-	}
-	return os.Rename(temp, r.path(stateName))
-}
-
-// etaOf estimates what is left of a run: the running models by their own pace,
-// the others by the mean of those that are done.
-func etaOf(models []ModelStatus) *float64 {
-	var left, seconds float64
-	done, pending := 0, 0
-	for _, m := range models {
-		switch m.State {
-		case ModelDone:
-			done++
-			seconds += m.Seconds
-		case ModelRunning:
-			if m.ETASeconds != nil {
-				left += *m.ETASeconds
-				done++
-				seconds += m.Seconds + *m.ETASeconds
-			}
-		case ModelPending, ModelPaused:
-			pending++
-		case ModelFailed:
-		}
-	}
-	if done == 0 {
-		return nil
-	}
-	left += float64(pending) * seconds / float64(done)
-	return &left
 }

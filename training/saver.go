@@ -4,27 +4,30 @@ import (
 	"context"
 	"os"
 	"sync"
+	"time"
 )
 
 // A saver makes the checkpoints of one attempt durable behind the worker's
-// back, so that reading its events never waits for a disk. A newer checkpoint
-// that was merely due takes the place of one that still waits.
+// back, so that reading its events never waits for a disk that works. A newer
+// checkpoint takes the place of one that was merely due and still waits.
 type saver struct {
 	a    *attempt
+	ctx  context.Context //nolint:containedctx // of its own goroutine; it ends the wait for a full disk
 	done chan struct{}
 
 	mu      sync.Mutex
 	queue   []Event
+	busy    bool // something was handed over
 	closed  bool
 	changed *sync.Cond
 	saved   Checkpoint
 	err     error // of the last save
 }
 
-func newSaver(a *attempt) *saver {
-	s := &saver{a: a, done: make(chan struct{})}
+func newSaver(ctx context.Context, a *attempt) *saver {
+	s := &saver{a: a, ctx: ctx, done: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
-	go s.loop()
+	go s.loop() // ended by close
 	return s
 }
 
@@ -37,10 +40,19 @@ func (s *saver) put(e Event) {
 		s.queue = s.queue[:n-1]
 	}
 	s.queue = append(s.queue, e)
+	s.busy = true
 	s.changed.Signal()
 }
 
-// close waits until everything handed over is durable.
+// idle reports whether nothing was handed over yet.
+func (s *saver) idle() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.busy
+}
+
+// close waits until everything handed over is durable, or has failed to be. It
+// may be called twice.
 func (s *saver) close() {
 	s.mu.Lock()
 	s.closed = true
@@ -50,10 +62,19 @@ func (s *saver) close() {
 }
 
 // last returns the newest checkpoint of this attempt; its Path is empty if
-// there is none. failure returns why the newest one could not be saved.
-func (s *saver) last() Checkpoint { return s.saved }
+// there is none.
+func (s *saver) last() Checkpoint {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.saved
+}
 
-func (s *saver) failure() error { return s.err }
+// failure returns why the newest one could not be saved.
+func (s *saver) failure() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.err
+}
 
 func (s *saver) loop() {
 	defer close(s.done)
@@ -69,25 +90,50 @@ func (s *saver) loop() {
 		e := s.queue[0]
 		s.queue = s.queue[1:]
 		s.mu.Unlock()
-		s.save(e)
+		c, err := s.save(e)
+		s.mu.Lock()
+		if s.err = err; err == nil {
+			s.saved = c
+		}
+		s.mu.Unlock()
 	}
 }
 
 // save makes one checkpoint durable: first the metrics of its steps, so that a
 // resume from it finds every step before it.
-func (s *saver) save(e Event) {
+func (s *saver) save(e Event) (c Checkpoint, err error) {
 	a := s.a
-	if s.err = a.metrics.Sync(); s.err != nil {
-		return
+	began := time.Now()
+	err = a.persist(s.ctx, func() error {
+		if err := a.metrics.Sync(); err != nil {
+			return err
+		}
+		// Not bound to a pause: what was handed over is saved.
+		c, err = a.s.Vault.Save(context.WithoutCancel(s.ctx), a.checkpoint(e.Step), e.Path)
+		return err
+	})
+	if err != nil {
+		a.s.Log.Error("checkpoint not saved", "model", a.model.Name, "step", e.Step, "error", err)
+		os.RemoveAll(e.Path) //nolint:errcheck // a leftover is swept before the next attempt
+		return c, err
 	}
-	var c Checkpoint
-	// Not bound to a pause: what was handed over is saved.
-	if c, s.err = a.s.Vault.Save(context.Background(), a.checkpoint(e.Step), e.Path); s.err != nil {
-		a.s.Log.Error("checkpoint not saved", "model", a.model.Name, "step", e.Step, "error", s.err)
-		return
-	}
-	s.saved = c
-	a.s.change(true, func(st *Status) {
+	a.s.tempo.sawSave(time.Since(began))
+	a.s.change(func(st *Status) {
 		st.Models[a.index].Checkpoint = &CheckpointStatus{c.Step, c.Durability, c.Path}
 	})
+	return c, nil
+}
+
+// persist is the supervisor's, and lets the worker wait meanwhile: what it
+// computes could not be saved.
+func (a *attempt) persist(ctx context.Context, f func() error) error {
+	err := f()
+	if !isFull(err) {
+		return err
+	}
+	a.disk.waiting.Add(1)
+	defer a.disk.waiting.Add(-1)
+	a.disk.mu.Lock()
+	defer a.disk.mu.Unlock()
+	return a.s.persist(ctx, a.model.Name, f)
 }

@@ -39,6 +39,7 @@ type Status struct {
 	Started       *time.Time    `json:"started"`
 	ETASeconds    *float64      `json:"eta_seconds"`
 	Generation    int64         `json:"generation"`
+	Ending        bool          `json:"ending,omitempty"` // the supervisor saves and flushes, and then goes
 	Notes         []string      `json:"notes,omitempty"`
 	Models        []ModelStatus `json:"models"`
 }
@@ -86,32 +87,34 @@ type ModelResult struct {
 // Status returns the state of r: what its supervisor last published, corrected
 // by whether it is still alive; without that, what the disk tells.
 func (r *Run) Status() (Status, error) {
-	alive, pid := r.supervisor()
-	var s Status
-	data, err := os.ReadFile(r.path(stateName))
-	if err == nil {
-		err = json.Unmarshal(data, &s)
-	}
+	s, _, err := r.status()
+	return s, err
+}
+
+// status also reports whether a supervisor works on r.
+func (r *Run) status() (Status, bool, error) {
+	alive, id := r.named() // before the state: the last one is written under the lock
+	s, err := r.published()
 	if err != nil {
 		if s, err = r.derive(); err != nil {
-			return s, err
+			return s, alive, err
 		}
 	}
 	s.Store = r.plan.Store
 	if alive {
-		s.SupervisorPID = pid
-		return s, nil
+		s.SupervisorPID = id.pid
+		return s, true, nil
 	}
-	s.SupervisorPID, s.ETASeconds = 0, nil
+	s.SupervisorPID, s.ETASeconds, s.Ending = 0, nil, false
 	for i := range s.Models {
 		m := &s.Models[i]
 		m.WorkerPID, m.ETASeconds = 0, nil
 		if m.State == ModelRunning {
-			m.State, m.Cause = ModelPaused, CauseLost
+			m.State, m.Cause, m.Error = ModelPaused, CauseLost, lostText
 		}
 	}
 	s.State = atRest(s.Models)
-	return s, nil
+	return s, false, nil
 }
 
 // atRest is the state of a run that nobody works on.
@@ -152,9 +155,11 @@ func (r *Run) derive() (Status, error) {
 	}
 	for _, m := range r.plan.Models {
 		ms := ModelStatus{Name: m.Name, State: ModelPending, Metrics: map[string]any{}}
-		ms.BatchSize, ms.GradAccum = r.plan.batch(m)
+		fit := r.plan.fit(m)
+		ms.BatchSize, ms.GradAccum = fit.BatchSize, fit.GradAccum
 		if h := past[m.Name+" "+m.Fingerprint]; h != nil {
 			ms.Attempts, ms.Seconds, ms.State, ms.Step = h.attempts, h.seconds, ModelPaused, h.reached
+			ms.Cause, ms.Error = CauseLost, lostText
 			if h.last != nil && !h.running {
 				ms.State, ms.Cause, ms.Error = h.last.State, h.last.Cause, h.last.Message
 			}
@@ -183,14 +188,6 @@ func readManifest(dir string) (manifest, bool) {
 		m.Metrics = map[string]any{}
 	}
 	return m, true
-}
-
-// batch returns the batch size and accumulation of m.
-func (p *Plan) batch(m Model) (size, accum int) {
-	if m.BatchSize > 0 {
-		return m.BatchSize, max(m.GradAccum, 1)
-	}
-	return p.Settings.BatchSize, max(p.Settings.GradAccum, 1)
 }
 
 // Results returns what came out of r so far.

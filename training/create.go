@@ -1,0 +1,138 @@
+package training
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"outlast/checkpoint/durable"
+)
+
+// Changes says what a new plan means for a run that was there before.
+type Changes struct {
+	New      []string // models that the run did not have
+	Changed  []string // trained anew, because code or parameters differ
+	Kept     []string // to be gone on with
+	Finished []string // done, and left alone
+	Removed  []string // no longer in the plan
+}
+
+// Create writes p as a run below dir, or gives an existing run the new plan.
+// With fresh every model is trained anew. p must be sealed.
+func Create(dir string, p *Plan, fresh bool) (*Run, Changes, error) {
+	if err := p.Validate(); err != nil {
+		return nil, Changes{}, err
+	}
+	r := &Run{dir: filepath.Join(dir, p.Run), id: uuid.NewString()}
+	file := runFile{Format: runFormat, ID: r.id, Created: time.Now().UTC().Truncate(time.Second), Plan: *p}
+	old, err := open(r.dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		old = nil
+	case err != nil:
+		return nil, Changes{}, err
+	default:
+		r.id, file.ID, file.Created = old.id, old.id, old.created
+		carry(&file.Plan, old.plan, fresh)
+	}
+	if fresh {
+		r.outdate(&file.Plan)
+	}
+	r.plan = file.Plan
+	changes := compare(r, old)
+	if old != nil {
+		if alive, id := old.supervisor(); alive {
+			if samePlan(old.plan, r.plan) {
+				return old, changes, nil // the caller finds it at work
+			}
+			return nil, changes, &RunError{
+				p.Run, fmt.Sprintf("it is being worked on, by process %d, with another plan", id.pid),
+				"stop it first (stop " + p.Run + "), or give this run another name",
+			}
+		}
+	}
+	if err := durable.WriteJSON(r.path(runFileName), file); err != nil {
+		return nil, changes, err
+	}
+	if err := os.Remove(r.path(stateName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, changes, err // it tells of the old plan
+	}
+	return r, changes, nil
+}
+
+// carry keeps count of how often each model was asked for afresh: a plain rerun
+// after --fresh goes on with the fresh results.
+func carry(p *Plan, old Plan, fresh bool) {
+	p.Models = slices.Clone(p.Models)
+	for i := range p.Models {
+		m := &p.Models[i]
+		if j := slices.IndexFunc(old.Models, func(o Model) bool { return o.Name == m.Name }); j >= 0 {
+			m.Anew = old.Models[j].Anew
+			if fresh {
+				m.Anew++
+			}
+		}
+	}
+	p.Seal()
+}
+
+// outdate asks afresh for models that have a result already although the plan
+// before this one did not have them.
+func (r *Run) outdate(p *Plan) {
+	p.Models = slices.Clone(p.Models)
+	for i := range p.Models {
+		for m := &p.Models[i]; ; m.Anew++ {
+			p.seal(m)
+			if final, ok := readManifest(r.ModelPath(m.Name, "final")); !ok || final.Fingerprint != m.Fingerprint {
+				break
+			}
+		}
+	}
+}
+
+func compare(r, old *Run) Changes {
+	var c Changes
+	if old == nil {
+		for _, m := range r.plan.Models {
+			c.New = append(c.New, m.Name)
+		}
+		return c
+	}
+	before := map[string]string{}
+	for _, m := range old.plan.Models {
+		before[m.Name] = m.Fingerprint
+	}
+	for _, m := range r.plan.Models {
+		fingerprint, there := before[m.Name]
+		delete(before, m.Name)
+		final, ok := readManifest(r.ModelPath(m.Name, "final"))
+		switch {
+		case ok && final.Fingerprint == m.Fingerprint:
+			c.Finished = append(c.Finished, m.Name)
+		case !there:
+			c.New = append(c.New, m.Name)
+		case fingerprint != m.Fingerprint:
+			c.Changed = append(c.Changed, m.Name)
+		default:
+			c.Kept = append(c.Kept, m.Name)
+		}
+	}
+	for name := range before {
+		c.Removed = append(c.Removed, name)
+	}
+	slices.Sort(c.Removed)
+	return c
+}
+
+// samePlan compares what two plans would train, not how the machine does it.
+func samePlan(a, b Plan) bool {
+	return slices.EqualFunc(a.Models, b.Models, func(x, y Model) bool {
+		return x.Name == y.Name && x.Fingerprint == y.Fingerprint
+	})
+}

@@ -1,0 +1,138 @@
+package training
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"outlast/checkpoint/durable"
+)
+
+// command prepares the worker's folders, job file and command line.
+func (a *attempt) command() (cmd *exec.Cmd, log *os.File, err error) {
+	staging, work := a.path(stagingName), a.path(workName)
+	if err := os.RemoveAll(staging); err != nil { // what a dead attempt left half-written
+		return nil, nil, err
+	}
+	for _, dir := range []string{staging, work} {
+		if err := os.MkdirAll(dir, 0o755); err != nil {
+			return nil, nil, err
+		}
+	}
+	code, err := a.s.writeCode()
+	if err != nil {
+		return nil, nil, err
+	}
+	path := a.path(jobName)
+	if err := durable.WriteJSON(path, a.job(code, staging, work)); err != nil {
+		return nil, nil, err
+	}
+	if log, err = os.OpenFile(a.path(modelLogName), os.O_CREATE|os.O_APPEND|os.O_RDWR, 0o644); err != nil {
+		return nil, nil, err
+	}
+	fmt.Fprintf(log, "── %s, attempt %d, %s, from step %d\n", a.model.Name, a.number, time.Now().Format(time.DateTime), a.from.Step)
+	plan := a.s.Run.plan
+	argv := []string{plan.Python, "-m", "outlast", path}
+	if plan.Code.Kind == CodeCommand {
+		argv = a.fill(plan.Code.Command)
+	}
+	// Not CommandContext: a pause asks before it kills, see stopWorker.
+	cmd = exec.Command(argv[0], argv[1:]...) //nolint:noctx // see above
+	cmd.Dir = plan.Dir
+	if info, err := os.Stat(cmd.Dir); err != nil || !info.IsDir() { // another machine's folder
+		cmd.Dir = work
+	}
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = a.environment(path, staging)
+	group(cmd)
+	return cmd, log, nil
+}
+
+func (a *attempt) job(code jobCode, staging, work string) jobFile {
+	plan := a.s.Run.plan
+	set := plan.Settings
+	job := jobFile{
+		Protocol: ProtocolVersion, Run: a.s.Run.Name(), Name: a.model.Name, Params: a.model.Params, Seed: set.Seed,
+		Attempt: a.number, BatchSize: a.fit.BatchSize, GradAccum: a.fit.GradAccum, EffectiveBatch: set.EffectiveBatch, Precision: set.Precision,
+		LoRARank: set.LoRARank, Device: set.Device, MemoryFraction: set.MemoryFraction, Dir: work, Staging: staging,
+		GradCheckpointing: a.fit.GradCheckpointing, LoaderWorkers: a.fit.LoaderWorkers,
+		CheckpointEvery: set.CheckpointEvery, Code: code,
+	}
+	if job.Params == nil {
+		job.Params = map[string]any{}
+	}
+	if a.from.Path != "" {
+		job.Checkpoint = &jobCheckpoint{a.from.Step, a.from.Path}
+	}
+	return job
+}
+
+func (a *attempt) environment(job, staging string) []string {
+	plan := a.s.Run.plan
+	path := []string{a.s.WorkerDir}
+	if plan.Code.Kind == CodeScript { // for what the script imports from beside it
+		path = append(path, filepath.Dir(plan.Code.Name))
+	}
+	env := make([]string, 0, len(a.s.Env)+8)
+	for _, kv := range a.s.Env {
+		if old, ok := strings.CutPrefix(kv, "PYTHONPATH="); ok && old != "" {
+			path = append(path, old)
+			continue
+		}
+		env = append(env, kv)
+	}
+	for k, v := range plan.Settings.Env {
+		env = append(env, k+"="+v)
+	}
+	return append(env,
+		"PYTHONPATH="+strings.Join(path, string(os.PathListSeparator)), "PYTHONUNBUFFERED=1",
+		"OUTLAST_JOB="+job, "OUTLAST_EVENTS_FD=3", "OUTLAST_STAGING="+staging)
+}
+
+// fill puts the model's name and parameters in the place of {name} and {PARAM}.
+func (a *attempt) fill(command []string) []string {
+	pairs := []string{"{name}", a.model.Name}
+	for k, v := range a.model.Params {
+		pairs = append(pairs, "{"+k+"}", fmt.Sprint(v))
+	}
+	r := strings.NewReplacer(pairs...)
+	filled := make([]string, len(command))
+	for i, word := range command {
+		filled[i] = r.Replace(word)
+	}
+	return filled
+}
+
+// writeCode writes the plan's code where tracebacks can show it.
+func (s *Supervisor) writeCode() (jobCode, error) {
+	c := s.Run.plan.Code
+	job := jobCode{Kind: c.Kind, Shared: []string{}}
+	if c.Kind == CodeCommand {
+		return job, nil
+	}
+	dir := s.Run.path(codeName)
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return job, err
+	}
+	write := func(name, source string) (string, error) {
+		path := filepath.Join(dir, name)
+		if old, err := os.ReadFile(path); err == nil && string(old) == source {
+			return path, nil
+		}
+		return path, os.WriteFile(path, []byte(source), 0o644)
+	}
+	for i, source := range c.Shared {
+		path, err := write("shared_"+strconv.Itoa(i+1)+".py", source)
+		if err != nil {
+			return job, err
+		}
+		job.Shared = append(job.Shared, path)
+	}
+	var err error
+	job.Path, err = write(filepath.Base(c.Name), c.Source)
+	return job, err
+}
