@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"strings"
 	"syscall"
 
@@ -86,6 +87,7 @@ func (p *program) runKernel(ctx context.Context, o kernelFlags) error {
 		Dir:         dir,
 		TempDir:     os.TempDir(),
 		CacheDir:    p.env.cacheDir(),
+		JournalDir:  filepath.Join(p.env.cacheDir(), "journal"),
 		ParentPID:   p.env.parentPID(),
 		Interceptor: &interceptor{set: magics.All(p.deps())},
 		Log:         p.logger(),

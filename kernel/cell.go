@@ -33,6 +33,9 @@ type sink interface {
 	eval(ctx context.Context, expr string) (json.RawMessage, error)
 	exec(ctx context.Context, code string) error
 	restart(ctx context.Context) error
+	// kept returns what the journal has of a cell; again shows it.
+	kept(count int) (lines []journalLine, lost bool, err error)
+	again(line journalLine)
 }
 
 // maxInterrupts is how many interrupts are counted; nobody counts beyond two.

@@ -71,13 +71,18 @@ func displayKey(m *jupyter.Message) string {
 	if m.Header.Type != jupyter.TypeUpdateDisplay {
 		return ""
 	}
-	var content struct {
+	return displayID(m.Content)
+}
+
+// displayID returns the id in the content of a display; "" if it has none.
+func displayID(content json.RawMessage) string {
+	var c struct {
 		Transient struct {
 			ID string `json:"display_id"`
 		} `json:"transient"`
 	}
-	if json.Unmarshal(m.Content, &content) != nil {
+	if json.Unmarshal(content, &c) != nil {
 		return ""
 	}
-	return content.Transient.ID
+	return c.Transient.ID
 }

@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -32,6 +33,8 @@ type Config struct {
 	Env         []string // of the child
 	Dir         string   // where the child works
 	TempDir     string   // for its sockets
+	JournalDir  string   // keeps what cells print; empty: nothing is kept
+	JournalSize int64    // how much of it, in bytes; 0: 256 MiB
 	CacheDir    string   // remembers what children say of themselves; empty: nothing is remembered
 	ParentPID   int      // the process whose end is ours; 0: nobody's
 	Interceptor Interceptor
@@ -88,8 +91,9 @@ type Proxy struct {
 	life   life
 	rpc    *rpcServer
 
-	count counter
-	crew  crew // runs cells of ours
+	count   counter
+	journal *journal
+	crew    crew // runs cells of ours
 
 	stop context.CancelCauseFunc
 }
@@ -136,6 +140,10 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer p.rpc.close()
+	if p.journal, err = openJournal(p.config.JournalDir, p.config.JournalSize, p.config.Log); err != nil {
+		return err
+	}
+	defer p.journal.close()
 	p.info.recall(p.config)
 	if err := p.listen(ctx); err != nil {
 		p.close()
@@ -150,7 +158,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	p.crew.wait()
 	p.close()
 	if cause := context.Cause(ctx); errors.Is(cause, errShutdown) || errors.Is(cause, errOrphaned) {
-		p.config.Log.Info("kernel ended", "why", cause.Error())
+		p.config.Log.InfoContext(ctx, "kernel ended", "why", cause.Error())
 		return nil
 	}
 	return err
@@ -213,12 +221,13 @@ func (p *Proxy) publish(t jupyter.Type, request *jupyter.Message, content any) {
 		p.config.Log.Error("message not published", "msg_type", string(t), "error", err)
 		return
 	}
-	m.Identities = [][]byte{append(p.topic[:len(p.topic):len(p.topic)], t...)}
+	m.Identities = [][]byte{append(slices.Clip(p.topic), t...)}
 	p.broadcast(m, p.signer.Encode(m))
 }
 
 // broadcast sends what is on its way to iopub.
 func (p *Proxy) broadcast(m *jupyter.Message, frames [][]byte) {
+	p.journal.note(m)
 	p.iopub.publish(broadcast{msg: m, frames: frames}, p.signer)
 }
 
@@ -242,7 +251,7 @@ func (p *Proxy) socketOf(c channel) *socket {
 		return p.control
 	case onStdin:
 		return p.stdin
-	case onShell:
+	case onShell, channels:
 	}
 	return p.shell
 }

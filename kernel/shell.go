@@ -34,6 +34,9 @@ func (p *Proxy) execute(r *route) {
 		return
 	}
 	x := &execution{route: r, stops: content.Stops() && !content.Silent}
+	if !content.Silent {
+		p.journal.begin(r.request.Header.ID)
+	}
 	if content.Stores() {
 		x.claim = p.config.Interceptor.Claim(content.Code)
 	}
@@ -73,7 +76,7 @@ func (p *Proxy) refuse(r *route) {
 }
 
 // errorReply is what any request can be answered with.
-type errorReply struct {
+type errorReply struct { //nolint:errname // it holds an error and is none
 	Status jupyter.Outcome `json:"status"`
 	*jupyter.ExecutionError
 }

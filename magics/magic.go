@@ -74,6 +74,9 @@ type Notebook interface {
 	// RestartChild ends the Python, even one that hangs, and returns when a new
 	// one answers. The runs in training are not touched.
 	RestartChild(ctx context.Context) error
+	// Replay shows again what the cell with an execution count has shown; 0: the
+	// latest. lost reports that a part is no longer kept.
+	Replay(count int) (lost bool, err error)
 }
 
 // A View is one thing to look at, in the forms that front ends understand.
@@ -113,7 +116,7 @@ func (e *UsageError) Error() string {
 
 // A Problem is an error for the person at the keyboard: what failed, why, and
 // what to do about it.
-type Problem struct {
+type Problem struct { //nolint:errname // a word for people
 	What string // what failed
 	Err  error  // why
 	Hint string // what to do

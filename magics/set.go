@@ -19,6 +19,7 @@ func All(d *Deps) Set {
 		Logs(d),
 		Stop(d),
 		Results(d),
+		Replay(d),
 		Doctor(d),
 		Outlast(d),
 	}

@@ -67,6 +67,8 @@ const (
 	TypeDisplayData   Type = "display_data"
 	TypeUpdateDisplay Type = "update_display_data"
 	TypeExecuteInput  Type = "execute_input"
+	TypeExecuteResult Type = "execute_result"
+	TypeClearOutput   Type = "clear_output"
 	TypeError         Type = "error"
 	TypeStatus        Type = "status"
 	TypeIOPubWelcome  Type = "iopub_welcome" // JEP 65

@@ -1,0 +1,373 @@
+package kernel
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+
+	"outlast/kernel/jupyter"
+)
+
+// Bounds of the journal.
+const (
+	// defaultJournal is how much output of a session is kept, in bytes.
+	defaultJournal = 256 << 20
+	// segmentSize is how much goes into one file. The oldest file goes first.
+	segmentSize = 8 << 20
+	// maxJournalQueue is how much may wait for a slow disk, in bytes.
+	maxJournalQueue = 64 << 20
+	// maxJournalCells is how many cells are remembered.
+	maxJournalCells = 10_000
+)
+
+// A journal keeps on disk what cells print, so that it can be shown again to a
+// front end that was away. It is not synced: it outlives a front end, not the
+// machine. It ends with its session.
+//
+// A segment is a file of JSON lines, each one output of one cell.
+type journal struct {
+	dir   string
+	limit int64
+	log   *slog.Logger
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	queue   []journalEntry
+	queued  int
+	writing bool
+	ended   bool
+	cells   []*journalCell // oldest first
+	byID    map[string]*journalCell
+	sizes   []int64 // of the segments that are kept; the first has number base
+	base    int
+	total   int64
+	file    *os.File
+	done    chan struct{}
+}
+
+// A journalCell is what is known of one cell's output.
+type journalCell struct {
+	id          string
+	number      int // of its own, in the order of arrival
+	count       int // execution count; 0 before it is known
+	first, last int // segments; last < first: it has printed nothing
+	lost        bool
+}
+
+type journalEntry struct {
+	cell *journalCell
+	msg  *jupyter.Message
+	size int
+}
+
+// journalLine is one line of a segment.
+type journalLine struct {
+	Cell     int             `json:"cell"`
+	Type     jupyter.Type    `json:"type"`
+	Content  json.RawMessage `json:"content"`
+	Metadata json.RawMessage `json:"metadata"`
+	Buffers  []string        `json:"buffers"`
+}
+
+// openJournal makes the journal of one session below dir; an empty dir keeps
+// nothing. What sessions that were killed have left there is removed.
+func openJournal(dir string, limit int64, log *slog.Logger) (*journal, error) {
+	j := &journal{limit: limit, log: log, byID: map[string]*journalCell{}, done: make(chan struct{})}
+	j.changed = sync.NewCond(&j.mu)
+	if limit <= 0 {
+		j.limit = defaultJournal
+	}
+	if dir == "" {
+		j.ended = true
+		close(j.done)
+		return j, nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make a folder for the journal: %w", err)
+	}
+	own, err := childDir(dir)
+	if err != nil {
+		return nil, fmt.Errorf("make a folder for the journal: %w", err)
+	}
+	j.dir = own
+	go j.loop()
+	return j, nil
+}
+
+// kept reports whether messages of type t are part of what a cell shows.
+func kept(t jupyter.Type) bool {
+	switch t {
+	case jupyter.TypeStream, jupyter.TypeDisplayData, jupyter.TypeUpdateDisplay, jupyter.TypeExecuteResult,
+		jupyter.TypeError, jupyter.TypeClearOutput:
+		return true
+	}
+	return false
+}
+
+// begin takes note of a cell that may print.
+func (j *journal) begin(id string) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.ended || j.byID[id] != nil {
+		return
+	}
+	number := 1
+	if n := len(j.cells); n > 0 {
+		number = j.cells[n-1].number + 1
+	}
+	c := &journalCell{id: id, number: number, last: -1}
+	j.cells = append(j.cells, c)
+	j.byID[id] = c
+	for len(j.cells) > maxJournalCells {
+		delete(j.byID, j.cells[0].id)
+		j.cells = j.cells[1:]
+	}
+}
+
+// note takes what goes to front ends. It does not wait for the disk.
+func (j *journal) note(m *jupyter.Message) {
+	output := kept(m.Header.Type)
+	if !output && m.Header.Type != jupyter.TypeExecuteInput {
+		return
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.ended {
+		return
+	}
+	c := j.byID[m.ParentID()]
+	if c == nil {
+		return
+	}
+	if !output {
+		if input, err := jupyter.Decode[jupyter.ExecuteInputContent](m); err == nil {
+			c.count = input.ExecutionCount
+		}
+		return
+	}
+	size := len(m.Content) + len(m.Metadata)
+	for _, b := range m.Buffers {
+		size += len(b)
+	}
+	if j.queued+size > maxJournalQueue && j.queued > 0 {
+		c.lost = true
+		return
+	}
+	j.queue = append(j.queue, journalEntry{c, m, size})
+	j.queued += size
+	j.changed.Broadcast()
+}
+
+// loop writes what was noted, until close.
+func (j *journal) loop() {
+	defer close(j.done)
+	for {
+		j.mu.Lock()
+		for len(j.queue) == 0 && !j.ended {
+			j.changed.Wait()
+		}
+		batch := j.queue
+		j.queue, j.queued, j.writing = nil, 0, true
+		ended := j.ended
+		j.mu.Unlock()
+		if !ended {
+			for _, e := range batch {
+				j.write(e)
+			}
+		}
+		j.mu.Lock()
+		j.writing = false
+		j.changed.Broadcast()
+		j.mu.Unlock()
+		if ended {
+			return
+		}
+	}
+}
+
+// write appends one output. Only the loop writes.
+func (j *journal) write(e journalEntry) {
+	line := encodeLine(e)
+	file, segment, err := j.segment()
+	if err == nil {
+		_, err = file.Write(line)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if err != nil {
+		j.log.Warn("output not kept", "error", err)
+		e.cell.lost = true
+		return
+	}
+	if e.cell.last < 0 {
+		e.cell.first = segment
+	}
+	e.cell.last = segment
+	j.sizes[len(j.sizes)-1] += int64(len(line))
+	j.total += int64(len(line))
+	for j.total > j.limit && len(j.sizes) > 1 {
+		j.evict()
+	}
+}
+
+// segment returns the file that is written to, a new one if the last is full.
+func (j *journal) segment() (*os.File, int, error) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if n := len(j.sizes); n > 0 && j.sizes[n-1] < segmentSize {
+		return j.file, j.base + n - 1, nil
+	}
+	if j.file != nil {
+		j.file.Close() //nolint:errcheck // every write was checked
+	}
+	number := j.base + len(j.sizes)
+	file, err := os.OpenFile(j.path(number), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, 0, err
+	}
+	j.file = file
+	j.sizes = append(j.sizes, 0)
+	return file, number, nil
+}
+
+func (j *journal) path(segment int) string {
+	return filepath.Join(j.dir, strconv.Itoa(segment)+".jsonl")
+}
+
+// evict removes the oldest segment, and notes what is no longer whole.
+func (j *journal) evict() {
+	gone := j.base
+	os.Remove(j.path(gone)) //nolint:errcheck // it is no longer counted; the folder goes at the end
+	j.total -= j.sizes[0]
+	j.sizes, j.base = j.sizes[1:], j.base+1
+	for _, c := range j.cells {
+		if c.last >= 0 && c.first <= gone {
+			c.first, c.lost = gone+1, true
+		}
+	}
+}
+
+// encodeLine writes one output as JSON. What the child sent is JSON already,
+// and not parsed again.
+func encodeLine(e journalEntry) []byte {
+	var b bytes.Buffer
+	b.Grow(e.size + 128)
+	fmt.Fprintf(&b, `{"cell":%d,"type":%q,"content":`, e.cell.number, e.msg.Header.Type)
+	oneLine(&b, e.msg.Content)
+	b.WriteString(`,"metadata":`)
+	oneLine(&b, e.msg.Metadata)
+	b.WriteString(`,"buffers":[`)
+	for i, buffer := range e.msg.Buffers {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%q", base64.StdEncoding.EncodeToString(buffer))
+	}
+	b.WriteString("]}\n")
+	return b.Bytes()
+}
+
+func oneLine(b *bytes.Buffer, raw json.RawMessage) {
+	if bytes.IndexByte(raw, '\n') < 0 {
+		b.Write(raw)
+		return
+	}
+	if json.Compact(b, raw) != nil {
+		b.WriteString("{}")
+	}
+}
+
+// ErrNotKept says that the journal does not have a cell.
+var ErrNotKept = errors.New("its output is not kept")
+
+// read returns what a cell has shown so far: the one with an execution count,
+// or, for 0, the latest before the cell called self. lost reports that a part
+// is no longer kept.
+func (j *journal) read(count int, self string) (lines []journalLine, lost bool, err error) {
+	j.mu.Lock()
+	for (len(j.queue) > 0 || j.writing) && !j.ended {
+		j.changed.Wait()
+	}
+	c := j.find(count, self)
+	if c == nil {
+		j.mu.Unlock()
+		return nil, false, ErrNotKept
+	}
+	number, first, last, lost := c.number, c.first, c.last, c.lost
+	j.mu.Unlock()
+	for segment := first; segment <= last; segment++ {
+		found, err := readSegment(j.path(segment), number)
+		if errors.Is(err, fs.ErrNotExist) { // evicted meanwhile
+			lost = true
+			continue
+		}
+		if err != nil {
+			return nil, lost, fmt.Errorf("read the journal: %w", err)
+		}
+		lines = append(lines, found...)
+	}
+	return lines, lost, nil
+}
+
+func (j *journal) find(count int, self string) *journalCell {
+	for _, c := range slices.Backward(j.cells) {
+		if c.id != self && (count == 0 && c.last >= 0 || count > 0 && c.count == count) {
+			return c
+		}
+	}
+	return nil
+}
+
+func readSegment(path string, cell int) ([]journalLine, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	var found []journalLine
+	r := bufio.NewReader(f)
+	mark := []byte(fmt.Sprintf(`{"cell":%d,`, cell))
+	for {
+		text, err := r.ReadBytes('\n')
+		if errors.Is(err, io.EOF) {
+			return found, nil // a torn last line is not yet written
+		}
+		if err != nil {
+			return nil, err
+		}
+		if !bytes.HasPrefix(text, mark) {
+			continue
+		}
+		var line journalLine
+		if err := json.Unmarshal(text, &line); err != nil {
+			return nil, err
+		}
+		found = append(found, line)
+	}
+}
+
+// close ends the journal and removes it.
+func (j *journal) close() {
+	j.mu.Lock()
+	j.ended = true
+	j.changed.Broadcast()
+	j.mu.Unlock()
+	<-j.done
+	if j.file != nil {
+		j.file.Close() //nolint:errcheck // it is removed
+	}
+	if j.dir != "" {
+		os.RemoveAll(j.dir) //nolint:errcheck // swept at the next start
+	}
+}
