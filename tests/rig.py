@@ -17,7 +17,7 @@ BINARY = Path(os.environ.get("OUTLAST_BINARY", ROOT / "outlast"))
 # One model small enough to train in seconds, with everything in it that a
 # careless resume gets wrong: dropout, a stateful optimizer, a schedule, data
 # in shuffled order, and no seeding of its own.
-TRAIN = '''
+TRAIN = """
 import time
 
 import torch
@@ -46,7 +46,7 @@ for x, y in job.batches(loader, epochs=12):
     job.log(loss=loss)
     time.sleep(0.01)  # long enough to be killed in the middle
 job.finish(loss=loss)
-'''
+"""
 
 STEPS = 12 * 16
 
@@ -80,9 +80,7 @@ def environment(**extra: str) -> dict[str, str]:
 
 def outlast(*args: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Runs one command of the binary to its end."""
-    done = subprocess.run(
-        [BINARY, *map(str, args)], env=environment(), capture_output=True, text=True, timeout=240
-    )
+    done = subprocess.run([BINARY, *map(str, args)], env=environment(), capture_output=True, text=True, timeout=240)
     if check and done.returncode != 0:
         raise AssertionError(f"outlast {args}: {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done

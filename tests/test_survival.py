@@ -84,9 +84,7 @@ def test_the_run_survives_the_kernel_and_resumes_after_its_own_death(
     assert_same_as(reference, data)
 
 
-def test_an_empty_machine_resumes_from_the_store_alone(
-    plan: Path, reference: dict[str, str], tmp_path: Path
-) -> None:
+def test_an_empty_machine_resumes_from_the_store_alone(plan: Path, reference: dict[str, str], tmp_path: Path) -> None:
     data, store = tmp_path / "data", tmp_path / "store"
     start_detached(plan, data, "--store", store)
     state = in_the_middle(data, "wide", 40)
@@ -153,9 +151,7 @@ def test_a_finished_run_is_not_trained_again(plan: Path, tmp_path: Path) -> None
     assert (data / "survivors" / "ledger.jsonl").read_bytes() == before
 
 
-def test_stop_pauses_and_the_exit_status_says_so(
-    plan: Path, reference: dict[str, str], tmp_path: Path
-) -> None:
+def test_stop_pauses_and_the_exit_status_says_so(plan: Path, reference: dict[str, str], tmp_path: Path) -> None:
     data = tmp_path / "data"
     start_detached(plan, data)
     in_the_middle(data, "narrow", 15)
