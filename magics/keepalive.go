@@ -40,7 +40,7 @@ func Keepalive(d *Deps) *Magic {
 			}
 			switch word {
 			case "", "on":
-				k.start(c, *dir)
+				k.start(c, *dir) //nolint:contextcheck // the beats outlive the call
 				return nil
 			case "off":
 				k.stop()
