@@ -20,7 +20,6 @@ type Cell struct {
 	request    *jupyter.Message
 	sink       sink
 	interrupts chan struct{}
-	over       atomic.Bool // our part has ended
 
 	mu     sync.Mutex
 	result json.RawMessage
@@ -36,6 +35,8 @@ type sink interface {
 	// kept returns what the journal has of a cell; again shows it.
 	kept(count int) (lines []journalLine, lost bool, err error)
 	again(line journalLine)
+	// hold says whether work of the cell goes on behind it.
+	hold(on bool)
 }
 
 // maxInterrupts is how many interrupts are counted; nobody counts beyond two.
@@ -88,9 +89,6 @@ func (c *Cell) SetResult(value json.RawMessage) {
 	c.result = value
 }
 
-// left reports whether our part of the cell has ended.
-func (c *Cell) left() bool { return c.over.Load() }
-
 // interrupted notes one interrupt.
 func (c *Cell) interrupted() {
 	select {
@@ -142,6 +140,7 @@ func (p *Proxy) beginCell(x *execution) {
 func (p *Proxy) runCell(ctx context.Context, x *execution) {
 	began := time.Now()
 	request := x.route.request
+	p.working.cell.Store(request)
 	p.publishStatus(jupyter.Busy, request)
 	if x.claim.Whole {
 		p.publish(jupyter.TypeExecuteInput, request, jupyter.ExecuteInputContent{Code: x.cell.Code, ExecutionCount: p.book(ctx, x)})
@@ -150,7 +149,7 @@ func (p *Proxy) runCell(ctx context.Context, x *execution) {
 	if err == nil && !x.claim.Whole {
 		err = p.announce(ctx, x)
 	}
-	x.cell.over.Store(true)
+	p.working.cell.CompareAndSwap(request, nil)
 	if err == nil && !x.claim.Whole {
 		p.lane.give(x)
 		p.forward(x.route)

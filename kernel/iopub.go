@@ -45,10 +45,7 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 	if r != nil && r.silent() {
 		p.routes.remove(r.request.Header.ID)
 	}
-	// Front ends take the last status for the kernel's: a cell of ours works.
-	if x := p.lane.current(); x != nil && !x.cell.left() {
-		p.publishStatus(jupyter.Busy, x.route.request)
-	}
+	p.stillWorking()
 	g.settled(m)
 }
 

@@ -132,13 +132,6 @@ func (l *lane) advance() {
 	}
 }
 
-// current returns the cell of ours that runs, or nil.
-func (l *lane) current() *execution {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.running
-}
-
 // interrupt interrupts the cells of ours that run, and reports whether that was
 // all there was to interrupt.
 func (l *lane) interrupt() (all bool) {

@@ -93,6 +93,7 @@ type Proxy struct {
 
 	count   counter
 	journal *journal
+	working working
 	crew    crew // runs cells of ours
 
 	stop context.CancelCauseFunc

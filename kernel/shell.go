@@ -89,9 +89,19 @@ func (p *Proxy) abortCell(x *execution) {
 	p.publishStatus(jupyter.Idle, x.route.request)
 }
 
+// stillWorking follows an idle with the busy of what goes on beside it.
+func (p *Proxy) stillWorking() {
+	if m := p.working.now(); m != nil {
+		p.publish(jupyter.TypeStatus, m, jupyter.KernelStatusContent{State: jupyter.Busy})
+	}
+}
+
 // publishStatus tells whether the kernel works for a request; nil for itself.
 func (p *Proxy) publishStatus(s jupyter.State, request *jupyter.Message) {
 	p.publish(jupyter.TypeStatus, request, jupyter.KernelStatusContent{State: s})
+	if s == jupyter.Idle {
+		p.stillWorking()
+	}
 }
 
 // fromChild takes what the child answers on shell and control.

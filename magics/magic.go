@@ -74,6 +74,9 @@ type Notebook interface {
 	// RestartChild ends the Python, even one that hangs, and returns when a new
 	// one answers. The runs in training are not touched.
 	RestartChild(ctx context.Context) error
+	// Working says whether something that the cell began goes on behind it: the
+	// notebook is busy then, also when the cell has ended.
+	Working(on bool)
 	// Replay shows again what the cell with an execution count has shown; 0: the
 	// latest. lost reports that a part is no longer kept.
 	Replay(count int) (lost bool, err error)
