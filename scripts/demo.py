@@ -5,7 +5,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -13,7 +16,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, DeadKernelError
 from nbconvert import HTMLExporter
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -27,6 +30,7 @@ class Narrator(NotebookClient):
 
     started = 0.0
     told = 0.0
+    interrupted = False
 
     def narrate(self) -> None:
         code = [i for i, c in enumerate(self.nb.cells) if c.cell_type == "code"]
@@ -42,8 +46,20 @@ class Narrator(NotebookClient):
                 ok = execute_reply["content"]["status"]
                 say(f"        {ok}, {time.monotonic() - self.started:.1f} s", last=True)
 
+        self.on_notebook_start = self.take_interrupts
         self.on_cell_execute = starts
         self.on_cell_executed = executed
+
+    def take_interrupts(self, notebook: nbformat.NotebookNode) -> None:
+        """Lets Ctrl-C cancel the execution: nbclient's own handler takes the kernel away under the running cell."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+
+        def interrupt() -> None:
+            self.interrupted = True
+            task.cancel()  # which nbclient reports as a dead kernel
+
+        with contextlib.suppress(NotImplementedError):  # Windows raises KeyboardInterrupt by itself
+            loop.add_signal_handler(signal.SIGINT, interrupt)
 
     def process_message(self, msg: dict, cell: nbformat.NotebookNode, cell_index: int) -> object:
         if msg["msg_type"] == "update_display_data" and self.due():
@@ -98,9 +114,11 @@ def run_notebook() -> nbformat.NotebookNode:
         client.execute()
     except CellExecutionError as err:
         sys.exit(f"\nThe demo failed in a cell:\n{err}\nThe notebook so far: {DEMO / 'quickstart.ipynb'}")
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, asyncio.CancelledError, DeadKernelError) as err:
+        if not client.interrupted and not isinstance(err, KeyboardInterrupt):
+            raise
         outlast("stop", RUN, check=False)
-        sys.exit("\nInterrupted. The training was stopped; make demo starts anew.")
+        sys.exit("\nInterrupted. The training is paused; make demo starts anew.")
     finally:
         nbformat.write(book, DEMO / "quickstart.ipynb")
     return book
