@@ -130,6 +130,36 @@ func TestFinal(t *testing.T) {
 	}
 }
 
+// A crash between putting the earlier result aside and moving the new one in
+// leaves the earlier one.
+func TestFinalIsBroughtBack(t *testing.T) {
+	k := newKeeper(t, 3)
+	path := finished(t, k, 20, content("20"))
+	require.NoError(t, os.Rename(path, path+".replaced"))
+	write(t, path+".half", files{"model.pt": "half"})
+	found, damage, err := k.Final(model, print)
+	require.NoError(t, err)
+	require.Empty(t, damage)
+	requireCheckpoint(t, found.Path, 20, content("20"))
+	require.NoDirExists(t, path+".replaced")
+}
+
+// Two models of one code and the same parameters have one fingerprint; their
+// checkpoints are their own all the same.
+func TestFoundIsOfTheModelItself(t *testing.T) {
+	k := newKeeper(t, 3)
+	finished(t, k, 20, content("20"))
+	require.NoError(t, os.Rename(modelFolder(k), filepath.Join(k.Dir, "models", "twin")))
+	for name, look := range map[string]func(model, fingerprint string) (checkpoint.Found, []checkpoint.Damage, error){
+		"newest": k.Newest, "final": k.Final,
+	} {
+		found, damage, err := look("twin", print)
+		require.NoError(t, err, name)
+		require.Empty(t, damage, name)
+		require.Empty(t, found.Path, name)
+	}
+}
+
 func TestFinalOfNothing(t *testing.T) {
 	found, damage, err := newKeeper(t, 3).Final(model, print)
 	require.NoError(t, err)

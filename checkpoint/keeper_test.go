@@ -128,6 +128,19 @@ func TestSaveKeepsWhatItSaved(t *testing.T) {
 	require.Equal(t, int64(20), found.Manifest.Step)
 }
 
+// What cannot be used does not count: the last good ones stay.
+func TestSaveCountsWhatIsSealedOnly(t *testing.T) {
+	k := newKeeper(t, 2)
+	save(t, k, 10, content("10"))
+	save(t, k, 20, content("20"))
+	write(t, checkpoints(k, "30"), files{"manifest.json": "{"})
+	write(t, checkpoints(k, "40"), files{"model.pt": "no manifest"})
+	save(t, k, 50, content("50"))
+	require.Equal(t, steps(20, 30, 40, 50), stepFolders(t, k), "20 is the second that is good")
+	save(t, k, 60, content("60"))
+	require.Equal(t, steps(50, 60), stepFolders(t, k))
+}
+
 // The same step twice, due and final: the first goes once the second is sealed.
 func TestSaveTheSameStepAgain(t *testing.T) {
 	k := newKeeper(t, 1)

@@ -6,15 +6,17 @@
 package checkpoint
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"outlast/checkpoint/durable"
@@ -24,11 +26,16 @@ import (
 const ManifestName = "manifest.json"
 
 // Bounds of a manifest that is believed. A hostile or damaged one must not
-// make us read or allocate without end.
+// make us read, allocate or write without end.
 const (
 	manifestFormat   = 1
-	maxManifestBytes = 64 << 20
+	maxManifestBytes = 32 << 20
+	maxMetricsBytes  = 1 << 20
 	maxFiles         = 100_000
+	maxTotalBytes    = 1 << 50 // of all files; no disk has more
+	maxPathBytes     = 1024
+	maxNameBytes     = 255 // of one part of a path: what file systems take
+	maxDepth         = 32  // parts of a path
 )
 
 // Durability says how safe a checkpoint is; it is never overstated.
@@ -41,6 +48,13 @@ const (
 	Handed   Durability = "handed"   // written to a folder; nobody has confirmed it
 	Mirrored Durability = "mirrored" // the store has confirmed size and SHA-256
 )
+
+// atMost returns the lesser of two durabilities: a checkpoint is as safe as the
+// least safe of its files.
+func (d Durability) atMost(other Durability) Durability {
+	order := []Durability{Staged, Local, Handed, Mirrored}
+	return order[max(0, min(slices.Index(order, d), slices.Index(order, other)))]
+}
 
 // A File is one file of a checkpoint.
 type File struct {
@@ -64,6 +78,14 @@ type Manifest struct {
 	Files       []File         `json:"files"`
 }
 
+// Bytes returns the size of all files together.
+func (m Manifest) Bytes() (total int64) {
+	for _, f := range m.Files {
+		total += f.Size
+	}
+	return total
+}
+
 // ErrNoManifest says that a folder is no checkpoint, or not yet one.
 var ErrNoManifest = errors.New("it has no manifest")
 
@@ -78,94 +100,142 @@ func (e *DamagedError) Error() string { return e.Path + ": " + e.Why }
 // ReadManifest reads a manifest and refuses one that could lead outside its
 // folder or exhaust this machine.
 func ReadManifest(r io.Reader) (Manifest, error) {
-	var m Manifest
 	data, err := io.ReadAll(io.LimitReader(r, maxManifestBytes+1))
 	if err != nil {
-		return m, fmt.Errorf("read manifest: %w", err)
+		return Manifest{}, fmt.Errorf("read manifest: %w", err)
 	}
 	if len(data) > maxManifestBytes {
-		return m, &DamagedError{ManifestName, "it is too large to be one"}
+		return Manifest{}, &DamagedError{ManifestName, "it is too large to be one"}
 	}
-	if err := json.Unmarshal(data, &m); err != nil {
-		return m, &DamagedError{ManifestName, "it is no JSON of a manifest"}
+	var m Manifest
+	if err := decodeManifest(data, &m); err != nil {
+		return m, err
 	}
 	return m, m.check()
+}
+
+// decodeManifest decodes what may have grown without end last, and within
+// bounds: a few bytes of JSON become many of memory.
+func decodeManifest(data []byte, m *Manifest) error {
+	type plain Manifest
+	bounded := struct {
+		*plain
+		Metrics json.RawMessage `json:"metrics"`
+		Files   boundedFiles    `json:"files"`
+	}{plain: (*plain)(m)}
+	err := json.Unmarshal(data, &bounded)
+	if err == nil && len(bounded.Metrics) > maxMetricsBytes {
+		err = errTooMany
+	}
+	if err == nil && bounded.Metrics != nil {
+		err = json.Unmarshal(bounded.Metrics, &m.Metrics)
+	}
+	if errors.Is(err, errTooMany) {
+		return &DamagedError{ManifestName, "its numbers make no sense"}
+	}
+	if err != nil {
+		return &DamagedError{ManifestName, "it is no JSON of a manifest"}
+	}
+	m.Files = bounded.Files
+	return nil
+}
+
+var (
+	errTooMany = errors.New("too many to be believed")
+	errNoList  = errors.New("no list")
+)
+
+// boundedFiles is a list of files that ends with an error when it is too long.
+type boundedFiles []File
+
+// UnmarshalJSON implements json.Unmarshaler.
+func (b *boundedFiles) UnmarshalJSON(data []byte) error {
+	d := json.NewDecoder(strings.NewReader(string(data)))
+	if t, err := d.Token(); err != nil || t != json.Delim('[') {
+		return errors.Join(errNoList, err)
+	}
+	*b = boundedFiles{}
+	for d.More() {
+		if len(*b) == maxFiles {
+			return errTooMany
+		}
+		var f File
+		if err := d.Decode(&f); err != nil {
+			return err
+		}
+		*b = append(*b, f)
+	}
+	return nil
 }
 
 func (m Manifest) check() error {
 	if m.Format != manifestFormat {
 		return &DamagedError{ManifestName, fmt.Sprintf("its format is %d, and this version knows %d", m.Format, manifestFormat)}
 	}
-	if len(m.Files) > maxFiles || m.Step < 0 {
+	if m.Step < 0 || m.Generation < 0 {
 		return &DamagedError{ManifestName, "its numbers make no sense"}
 	}
-	seen := map[string]bool{ManifestName: true}
+	names := newNames()
+	left := int64(maxTotalBytes)
 	for _, f := range m.Files {
-		if !safePath(f.Path) || seen[f.Path] || f.Size < 0 || len(f.SHA256) != 64 {
+		if sum, err := hex.DecodeString(f.SHA256); err != nil || len(sum) != 32 || f.Size < 0 {
 			return &DamagedError{ManifestName, fmt.Sprintf("its entry %q cannot be trusted", f.Path)}
 		}
-		seen[f.Path] = true
+		if err := names.add(f.Path); err != nil {
+			return &DamagedError{ManifestName, fmt.Sprintf("its entry %q cannot be trusted: %v", f.Path, err)}
+		}
+		if f.Size > left {
+			return &DamagedError{ManifestName, "its numbers make no sense"}
+		}
+		left -= f.Size
 	}
+	return nil
+}
+
+// names are the paths of one checkpoint, which must be those of different files
+// on every file system: many do not tell upper from lower case.
+type names struct {
+	files   map[string]bool // folded
+	folders map[string]bool // folded
+}
+
+func newNames() *names {
+	return &names{files: map[string]bool{fold(ManifestName): true}, folders: map[string]bool{}}
+}
+
+func fold(name string) string { return strings.ToLower(strings.ToUpper(name)) }
+
+func (n *names) add(name string) error {
+	if !safePath(name) {
+		return errors.New("it is no name that a file may have everywhere")
+	}
+	folded := fold(name)
+	if n.files[folded] || n.folders[folded] {
+		return errors.New("another file has this name, or one that differs in upper and lower case only")
+	}
+	for dir := path.Dir(folded); dir != "."; dir = path.Dir(dir) {
+		if n.files[dir] {
+			return errors.New("it lies in what is a file")
+		}
+		n.folders[dir] = true
+	}
+	n.files[folded] = true
 	return nil
 }
 
 // safePath reports whether name stays within the folder it is relative to, on
-// every system.
+// every system, and can be told to a terminal.
 func safePath(name string) bool {
-	return name != "" && name != "." && utf8.ValidString(name) && name == path.Clean(name) && filepath.IsLocal(filepath.FromSlash(name)) &&
-		!strings.ContainsAny(name, "\\:\x00")
+	if name == "" || name == "." || len(name) > maxPathBytes || !utf8.ValidString(name) || name != path.Clean(name) ||
+		!filepath.IsLocal(filepath.FromSlash(name)) || strings.ContainsAny(name, "\\:") || strings.ContainsFunc(name, unicode.IsControl) {
+		return false
+	}
+	parts := strings.Split(name, "/")
+	return len(parts) <= maxDepth && !slices.ContainsFunc(parts, func(part string) bool {
+		return len(part) > maxNameBytes || durable.IsTemp(part) // those are swept
+	})
 }
 
-// Verify reads the manifest of the checkpoint in dir and compares every file
-// with it. The error wraps ErrNoManifest or is a *DamagedError if the
-// checkpoint is not to be used.
-func Verify(dir string) (Manifest, error) {
-	m, err := manifestOf(dir)
-	if err != nil {
-		return m, err
-	}
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return m, err
-	}
-	defer root.Close() //nolint:errcheck // it was only read
-	for _, f := range m.Files {
-		if err := verifyFile(root, f); err != nil {
-			return m, err
-		}
-	}
-	return m, nil
-}
-
-func manifestOf(dir string) (Manifest, error) {
-	f, err := os.Open(filepath.Join(dir, ManifestName))
-	if os.IsNotExist(err) {
-		return Manifest{}, ErrNoManifest
-	}
-	if err != nil {
-		return Manifest{}, err
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	return ReadManifest(f)
-}
-
-func verifyFile(root *os.Root, f File) error {
-	info, err := root.Lstat(filepath.FromSlash(f.Path))
-	if err != nil {
-		return &DamagedError{f.Path, "it is missing"}
-	}
-	if !info.Mode().IsRegular() {
-		return &DamagedError{f.Path, "it is no regular file"}
-	}
-	if info.Size() != f.Size {
-		return &DamagedError{f.Path, fmt.Sprintf("it has %d bytes instead of %d", info.Size(), f.Size)}
-	}
-	d, err := durable.HashFile(filepath.Join(root.Name(), filepath.FromSlash(f.Path)))
-	if err != nil {
-		return &DamagedError{f.Path, "it cannot be read: " + err.Error()}
-	}
-	if d.SHA256 != f.SHA256 {
-		return &DamagedError{f.Path, "its SHA-256 differs"}
-	}
-	return nil
-}
+// safeName reports whether name can be that of a run or a model: a folder of
+// its own on every system.
+func safeName(name string) bool { return safePath(name) && !strings.Contains(name, "/") }

@@ -115,7 +115,7 @@ func (m *Mirror) hold(model string, step int64, dir string, final bool) (string,
 		return "", err
 	}
 	for _, f := range append(manifest.Files, File{Path: ManifestName}) {
-		if err := link(filepath.Join(dir, f.Path), filepath.Join(hold, f.Path)); err != nil {
+		if err := link(dir, hold, f.Path, nil); err != nil {
 			os.RemoveAll(hold) //nolint:errcheck // a leftover costs space, and is swept at the next start
 			return "", err
 		}

@@ -325,13 +325,6 @@ func (r *restorer) note(format string, args ...any) {
 	r.report.Notes = append(r.report.Notes, fmt.Sprintf(format, args...))
 }
 
-// stepOf reads the step from a name like 40/model.pt.
-func stepOf(name string) (int64, bool) {
-	first, _, _ := strings.Cut(name, "/")
-	step, err := strconv.ParseInt(first, 10, 64)
-	return step, err == nil && step >= 0
-}
-
 func newestFirst[V any](steps map[int64]V) []int64 {
 	return slices.SortedFunc(maps.Keys(steps), func(a, b int64) int { return cmp.Compare(b, a) })
 }
