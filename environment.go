@@ -113,6 +113,7 @@ func (p *program) deps() *magics.Deps {
 		WorkDir:    dir,
 		Host:       magics.HostOf(p.env.lookup),
 		Session:    &magics.Session{},
+		MachineAge: machineAge,
 		Supervisor: supervisorCommand,
 		Devices:    p.env.devices,
 		OpenStore:  openStore,

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/google/uuid"
+
 	"outlast/install"
 	"outlast/kernel"
 	"outlast/kernel/jupyter"
@@ -64,6 +66,16 @@ func kernelOptions(args []string) (kernelFlags, error) {
 	return o, nil
 }
 
+// kernelID returns how a Jupyter server names the kernel that it started with a
+// connection file; empty if the file is somebody else's.
+func kernelID(file string) string {
+	id, ok := strings.CutPrefix(strings.TrimSuffix(filepath.Base(file), ".json"), "kernel-")
+	if !ok || uuid.Validate(id) != nil {
+		return ""
+	}
+	return id
+}
+
 func (p *program) runKernel(ctx context.Context, o kernelFlags) error {
 	connection, err := jupyter.ReadConnection(o.file)
 	if err != nil {
@@ -77,6 +89,8 @@ func (p *program) runKernel(ctx context.Context, o kernelFlags) error {
 	if err != nil {
 		return err
 	}
+	deps := p.deps()
+	deps.KernelID = kernelID(o.file)
 	proxy := kernel.New(kernel.Config{
 		Connection: connection,
 		Spec: kernel.Spec{
@@ -89,7 +103,8 @@ func (p *program) runKernel(ctx context.Context, o kernelFlags) error {
 		CacheDir:    p.env.cacheDir(),
 		JournalDir:  filepath.Join(p.env.cacheDir(), "journal"),
 		ParentPID:   p.env.parentPID(),
-		Interceptor: &interceptor{set: magics.All(p.deps())},
+		Interceptor: &interceptor{set: magics.All(deps)},
+		Aftermath:   deps.Untouched,
 		Log:         p.logger(),
 		Stderr:      p.stderr,
 	})

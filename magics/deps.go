@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -25,6 +26,11 @@ type Deps struct {
 	WorkDir string // where workers run
 	Host    Host
 	Session *Session
+
+	KernelID string // how Jupyter's server names this kernel; empty if it does not
+	// MachineAge returns how long this machine, or its container, is up; nil if
+	// that cannot be known.
+	MachineAge func() (time.Duration, error)
 
 	// Supervisor returns the command that works the run off.
 	Supervisor func(dir, run string) training.Command

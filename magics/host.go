@@ -1,5 +1,7 @@
 package magics
 
+import "time"
+
 // A Host is where the notebook runs, as far as that decides what keeps it alive.
 type Host string
 
@@ -30,6 +32,19 @@ func HostOf(lookup func(string) (string, bool)) Host {
 		}
 	}
 	return HostJupyter
+}
+
+// limit returns how long a machine of this host usually lives, whatever it does;
+// 0 if there is no such limit.
+func (h Host) limit() time.Duration {
+	switch h {
+	case HostColab, HostKaggle:
+		return 12 * time.Hour
+	case HostColabEnterprise:
+		return 18 * time.Hour
+	case HostJupyterHub, HostVSCode, HostJupyter:
+	}
+	return 0
 }
 
 // protection says what keeps a notebook on this host alive, and what nothing
