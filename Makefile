@@ -29,13 +29,13 @@ PYTHON_CODE := training/worker tests scripts
 ##@ Use
 .PHONY: demo
 demo: kernel ## run the quick-start notebook, train eight models, show where the results are
-	$(ACTIVE) $(BIN)/python scripts/demo.py
+	@$(ACTIVE) $(BIN)/python scripts/demo.py
 
 .PHONY: lab
 lab: kernel ## open JupyterLab with the kernel and the quick-start notebook
-	mkdir -p build/lab
-	test -e build/lab/quickstart.ipynb || ./outlast notebook quickstart -o build/lab/quickstart.ipynb
-	cd build/lab && $(ACTIVE) exec $(BIN)/jupyter lab --ip=127.0.0.1 --MultiKernelManager.default_kernel_name=outlast \
+	@mkdir -p build/lab
+	@test -e build/lab/quickstart.ipynb || ./outlast notebook quickstart -o build/lab/quickstart.ipynb
+	@cd build/lab && $(ACTIVE) exec $(BIN)/jupyter lab --ip=127.0.0.1 --MultiKernelManager.default_kernel_name=outlast \
 		$$(test "$$(id -u)" != 0 || echo --allow-root) $(LAB_FLAGS) quickstart.ipynb
 
 ##@ Build
@@ -77,7 +77,6 @@ bench: setup build ## run the benchmarks
 
 .PHONY: lint
 lint: setup $(GOLANGCI) ## run all linters, on what each platform compiles
-	$(GOLANGCI) fmt --diff
 	$(GOLANGCI) run
 	CGO_ENABLED=0 $(GOLANGCI) run
 	go vet ./...
