@@ -65,14 +65,14 @@ func (u *put) check(ctx context.Context, f *driveapi.File) (object, error) {
 	return o, nil
 }
 
-// undo deletes what was just made. If that fails, it stays as a version that is
-// replaced by the next Put.
+// undo deletes what was just made and is of no use. If that fails, it stays as a
+// version that is removed by the next Put.
 func (u *put) undo(ctx context.Context, o object) {
 	s := u.store
 	u.forget()
-	s.knowFile(u.path, o)
 	if err := s.deleteObject(ctx, o.ID); err != nil {
 		s.log.WarnContext(ctx, "unusable file is left in drive", "name", u.name, "error", err)
+		s.knowFile(u.path, o)
 	} else {
 		s.loseFile(u.path, o.ID)
 	}

@@ -128,12 +128,17 @@ func (s *Store) tidy(ctx context.Context, p string) {
 			return
 		}
 		for _, id := range ids {
-			if !s.isEmpty(ctx, id) || !s.trash(ctx, id) {
+			if !s.isEmpty(ctx, id) {
+				s.index.revive(id)
 				s.knowFolder(p, id, true, false)
 				return
 			}
 			s.journal.note(record{Kind: recordFolder, Path: p, Gone: true, object: object{ID: id}}, false)
-			s.index.bury(id)
+			// Whatever Drive answers, nothing is put into it any more.
+			if err := s.trash(ctx, id); err != nil {
+				s.log.DebugContext(ctx, "empty folder is left in drive", "path", p, "error", err)
+				return
+			}
 		}
 	}
 }
@@ -145,7 +150,13 @@ func (s *Store) isEmpty(ctx context.Context, id string) bool {
 	return err == nil && complete && !slices.ContainsFunc(children, func(f *driveapi.File) bool { return !s.index.isDead(f.Id) })
 }
 
-func (s *Store) trash(ctx context.Context, id string) bool {
-	_, err := s.api.Files.Update(id, &driveapi.File{Trashed: true}).Context(ctx).SupportsAllDrives(true).Fields("id").Do()
-	return err == nil || judged(err, gone)
+func (s *Store) trash(ctx context.Context, id string) error {
+	err := s.do(ctx, "tidy up in Google Drive", func() error {
+		_, err := s.api.Files.Update(id, &driveapi.File{Trashed: true}).Context(ctx).SupportsAllDrives(true).Fields("id").Do()
+		return err
+	})
+	if judged(err, gone) {
+		return nil
+	}
+	return err
 }

@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -18,9 +19,10 @@ import (
 // getRounds is how often a file may be replaced while it is being opened.
 const getRounds = 8
 
-// Get implements checkpoint.Store. The content is compared with Drive's own
-// SHA-256 while it is read: durable.ErrContent at its end says that it is
-// damaged. A connection that breaks is gone on with where it broke.
+// Get implements checkpoint.Store. A small file is compared with Drive's own
+// SHA-256 before any of it is returned, a large one while it is read:
+// durable.ErrContent says that it is damaged. A connection that breaks is gone
+// on with where it broke.
 func (s *Store) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	p, err := s.path(name)
 	if err = errors.Join(err, ctx.Err()); err != nil {
@@ -31,13 +33,9 @@ func (s *Store) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 		if err != nil {
 			return nil, err
 		}
-		d := &download{store: s, ctx: ctx, name: name, object: o, sum: sha256.New()}
-		err = d.open()
+		r, err := s.openObject(ctx, name, o)
 		if !judged(err, gone) {
-			if err != nil {
-				return nil, finish("get "+name+" from Google Drive", err)
-			}
-			return d, nil
+			return r, finish("get "+name+" from Google Drive", err)
 		}
 		if err := s.follow(ctx, p, o); err != nil {
 			return nil, err
@@ -46,10 +44,26 @@ func (s *Store) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	return nil, fmt.Errorf("get %s: it is replaced again and again", name)
 }
 
+// openObject begins to read an object; a small one it reads whole.
+func (s *Store) openObject(ctx context.Context, name string, o object) (io.ReadCloser, error) {
+	d := &download{store: s, ctx: ctx, name: name, object: o, sum: sha256.New()}
+	if err := d.open(); err != nil {
+		return nil, err
+	}
+	if o.Size > smallFile {
+		return d, nil
+	}
+	content, err := io.ReadAll(d)
+	if err = errors.Join(err, d.Close()); err != nil {
+		return nil, err
+	}
+	return io.NopCloser(bytes.NewReader(content)), nil
+}
+
 // newest returns the newest version of a file that is known, after a listing if
 // none is.
 func (s *Store) newest(ctx context.Context, p string) (object, error) {
-	if versions := s.index.versions(p); len(versions) > 0 {
+	if versions := s.index.versions(p); len(versions) > 0 && versions[0].sound() {
 		return versions[0], nil
 	}
 	dir := parentOf(p)
@@ -61,7 +75,7 @@ func (s *Store) newest(ctx context.Context, p string) (object, error) {
 			return object{}, err
 		}
 	}
-	if versions := s.index.versions(p); len(versions) > 0 {
+	if versions := s.index.versions(p); len(versions) > 0 && versions[0].sound() {
 		return versions[0], nil
 	}
 	return object{}, notFound(s.name(p))
@@ -167,10 +181,10 @@ func (d *download) reopen() error {
 	if isAnswer(err, http.StatusRequestedRangeNotSatisfiable) {
 		return d.damaged()
 	}
-	if err != nil {
-		return finish("get "+d.name+" from Google Drive", err)
+	if judged(err, gone) && d.offset > 0 {
+		return fmt.Errorf("get %s from Google Drive: it was replaced or deleted meanwhile: %w", d.name, explainWhy(err))
 	}
-	return nil
+	return finish("get "+d.name+" from Google Drive", err)
 }
 
 // broken closes a connection that is of no more use, and waits a little. An end
@@ -229,12 +243,14 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	defer unlock()
 	deleted := false
 	for range getRounds {
-		if _, err := s.newest(ctx, p); isNotFound(err) {
-			break
-		} else if err != nil {
+		if _, err := s.newest(ctx, p); err != nil && !isNotFound(err) {
 			return fmt.Errorf("delete %s: %w", name, err)
 		}
-		for _, o := range s.index.versions(p) {
+		versions := s.index.versions(p)
+		if len(versions) == 0 {
+			break
+		}
+		for _, o := range versions {
 			if err := s.deleteVersion(ctx, p, o); err != nil {
 				return fmt.Errorf("delete %s: %w", name, err)
 			}

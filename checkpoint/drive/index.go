@@ -155,7 +155,8 @@ func (x *index) use(path string) (release func()) {
 }
 
 // takeEmpty takes a folder out of the index if nothing is known in it, nobody
-// uses it and all of it is ours. It returns its ids.
+// uses it and it is ours, and returns its ids. From then on no listing brings
+// them back.
 func (x *index) takeEmpty(path string) []string {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -175,7 +176,17 @@ func (x *index) takeEmpty(path string) []string {
 		}
 	}
 	delete(x.folders, path)
+	for _, id := range f.ids {
+		x.dead[id] = struct{}{}
+	}
 	return f.ids
+}
+
+// revive takes an id back that was thought to be gone.
+func (x *index) revive(id string) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.dead, id)
 }
 
 // versions returns what is known under a path, newest first.
@@ -231,7 +242,7 @@ func (x *index) below(prefix string) map[string]object {
 	defer x.mu.Unlock()
 	found := map[string]object{}
 	for path, versions := range x.files {
-		if strings.HasPrefix(path, prefix) {
+		if strings.HasPrefix(path, prefix) && versions[0].sound() {
 			found[path] = versions[0].object
 		}
 	}

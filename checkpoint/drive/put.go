@@ -190,17 +190,13 @@ func (u *put) attempt(ctx context.Context) (object, error) {
 // go on with, if there is one. It is noted before Drive hears of the id.
 func (u *put) plan(ctx context.Context) (session string, err error) {
 	s := u.store
-	versions := s.index.versions(u.path)
+	last := latest(s.index.versions(u.path))
 	if u.made.ID == "" {
-		if r, ok := s.journal.pending(u.path); ok && u.want.SHA256 != "" && r.object.holds(u.want) &&
-			(len(versions) == 0 || versions[0].Seq < r.Seq) {
+		if r, ok := s.journal.pending(u.path); ok && u.want.SHA256 != "" && r.object.holds(u.want) && last.Seq < r.Seq {
 			u.made = r.object
 			return r.Session, nil
 		}
-		u.made = object{Seq: 1, Size: u.want.Size, SHA256: u.want.SHA256}
-		if len(versions) > 0 {
-			u.made.Seq, u.made.ID = versions[0].Seq+1, versions[0].Next
-		}
+		u.made = object{Seq: last.Seq + 1, ID: last.Next, Size: u.want.Size, SHA256: u.want.SHA256, Meant: u.want.SHA256}
 		if u.made.ID == "" || s.index.isDead(u.made.ID) {
 			if u.made.ID, err = s.ids.take(ctx); err != nil {
 				return "", err
