@@ -202,17 +202,9 @@ func (r *Run) Kill(ctx context.Context) error {
 // killWorkers ends the workers that outlived their supervisor, and reports
 // whether there were any.
 func (r *Run) killWorkers() (any bool) {
-	s, err := r.published()
-	if err != nil {
-		return false
-	}
-	for _, m := range s.Models {
+	for _, m := range r.plan.Models {
 		path := r.ModelPath(m.Name, workerLockName)
-		if m.WorkerPID == 0 || !workerLocked(path) {
-			continue
-		}
-		id := readIdentity(path)
-		if id.killGroup() == nil {
+		if workerLocked(path) && readIdentity(path).killGroup() == nil {
 			any = true
 		}
 	}

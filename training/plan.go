@@ -102,6 +102,7 @@ type Plan struct {
 	Store    string   `json:"store,omitempty"`
 	Python   string   `json:"python,omitempty"`
 	Dir      string   `json:"cwd,omitempty"` // where workers run
+	File     string   `json:"-"`             // that it was read from, for errors
 	Settings Settings `json:"settings"`
 	Models   []Model  `json:"models"`
 }
@@ -133,7 +134,7 @@ var safeName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 // reserved are names that Windows keeps for devices.
 var reserved = regexp.MustCompile(`(?i)^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?$`)
 
-func checkName(what, name string) error {
+func checkName(what, name string) *PlanError {
 	if safeName.MatchString(name) && !reserved.MatchString(name) && !strings.HasSuffix(name, ".") {
 		return nil
 	}
@@ -145,6 +146,14 @@ func checkName(what, name string) error {
 
 // Validate returns the first mistake in p as a *PlanError.
 func (p *Plan) Validate() error {
+	if err := p.validate(); err != nil {
+		err.File = p.File
+		return err
+	}
+	return nil
+}
+
+func (p *Plan) validate() *PlanError {
 	if err := checkName("the run's name", p.Run); err != nil {
 		return err
 	}
@@ -156,11 +165,11 @@ func (p *Plan) Validate() error {
 		if err := checkName("the model's name", m.Name); err != nil {
 			return err
 		}
-		if key := strings.ToLower(m.Name); seen[key] { // some file systems ignore case
-			return &PlanError{Problem: fmt.Sprintf("two models are called %q", m.Name), Hint: "give each model a name of its own"}
-		} else {
-			seen[key] = true
+		key := strings.ToLower(m.Name) // some file systems ignore case
+		if seen[key] {
+			return &PlanError{Problem: fmt.Sprintf("two models are called %q", m.Name), Hint: "give each model a name of its own; upper and lower case are the same"}
 		}
+		seen[key] = true
 	}
 	if p.Code.Kind == "" {
 		return &PlanError{Problem: "the plan has no code", Hint: "name a script or a command"}

@@ -239,7 +239,7 @@ func TestAVaultThatFailsEndsTheRunAndSaysWhy(t *testing.T) {
 }
 
 func TestACheckpointThatCannotBeSavedIsNotCalledDone(t *testing.T) {
-	r := create(t, trainingtest.Model("a", trainingtest.Good("4", "2")...))
+	r := create(t, trainingtest.Model("a", trainingtest.Good("4", "100")...))
 	s, v := supervisor(t, r)
 	failures := 0
 	v.FailOn = func(call string, c training.Checkpoint) error {

@@ -60,7 +60,7 @@ func Plan(run string, models ...training.Model) *training.Plan {
 		Code: training.Code{Kind: training.CodeCommand, Command: []string{exe}},
 		Settings: training.Settings{
 			EffectiveBatch: 16, BatchSize: 16, GradAccum: 1, Device: "cpu", Precision: "fp32", Keep: 2, Retries: 2,
-			Env: map[string]string{roleVariable: roleWorker},
+			Env: map[string]string{roleVariable: roleWorker, raceVariable: raceOptions},
 		},
 		Models: slices.Clone(models),
 	}

@@ -17,7 +17,7 @@ import (
 func Supervisor(r *training.Run) training.Command {
 	exe, err := os.Executable()
 	must(err)
-	env := append(os.Environ(), roleVariable+"="+roleSupervisor, runVariable+"="+r.DataDir()+"\n"+r.Name())
+	env := append(os.Environ(), roleVariable+"="+roleSupervisor, runVariable+"="+r.DataDir()+"\n"+r.Name(), raceVariable+"="+raceOptions)
 	return training.Command{Path: exe, Env: env}
 }
 

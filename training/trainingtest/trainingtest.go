@@ -14,6 +14,10 @@ import (
 const (
 	roleVariable = "TRAININGTEST_ROLE"
 	runVariable  = "TRAININGTEST_RUN" // data directory and run, on two lines
+	// raceVariable and raceOptions: otherwise a process takes a second to end
+	// under the race detector.
+	raceVariable = "GORACE"
+	raceOptions  = "atexit_sleep_ms=0"
 )
 
 // The parts that a test binary can play.
