@@ -67,7 +67,7 @@ func (p *Proxy) republish(request *jupyter.Message, line journalLine) {
 		}
 		m.Buffers = append(m.Buffers, b)
 	}
-	m.Identities = [][]byte{append(p.topic[:len(p.topic):len(p.topic)], line.Type...)}
+	m.Identities = [][]byte{append(slices.Clip(p.topic), line.Type...)}
 	p.broadcast(m, p.signer.Encode(m))
 }
 

@@ -50,7 +50,7 @@ func halfPut(t *testing.T, s checkpoint.Store, name string, content []byte) (hal
 	ended := make(chan error, 1)
 	go func() {
 		_, err := s.Put(t.Context(), name, r, digestOf(content))
-		r.CloseWithError(errors.Join(err, io.ErrClosedPipe)) //nolint:errcheck // it returns nil always
+		r.CloseWithError(errors.Join(err, io.ErrClosedPipe))
 		ended <- err
 	}()
 	t.Cleanup(func() { w.Close() }) //nolint:errcheck // it returns nil always

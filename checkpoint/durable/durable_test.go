@@ -18,7 +18,7 @@ import (
 
 func TestWriteFileReturnsWhatItWrote(t *testing.T) {
 	for name, content := range map[string][]byte{
-		"empty":                []byte{},
+		"empty":                {},
 		"short":                []byte("abc"),
 		"larger than a buffer": bytes.Repeat([]byte("0123456789"), 1<<17),
 	} {

@@ -76,8 +76,7 @@ func (f *fake) execute(r request) {
 		code = f.blank(code)
 	}
 	err = f.runLines(r, code)
-	var e *jupyter.ExecutionError
-	if errors.As(err, &e) {
+	if e, ok := errors.AsType[*jupyter.ExecutionError](err); ok {
 		if !content.Silent {
 			f.send(IOPub, jupyter.TypeError, r, e)
 		}
@@ -136,7 +135,7 @@ func (f *fake) command(r request, verb, rest string) error {
 		syscall.Kill(os.Getpid(), syscall.Signal(number(rest))) //nolint:errcheck // the test waits for it
 		select {}
 	case "grandchild":
-		cmd := exec.Command("sleep", "600") //nolint:noctx // the kernel is to end it
+		cmd := exec.Command("sleep", "600") // the kernel is to end it
 		if err := cmd.Start(); err != nil {
 			die(err)
 		}
@@ -144,7 +143,7 @@ func (f *fake) command(r request, verb, rest string) error {
 	case "pid":
 		f.stream(r, fmt.Sprint(os.Getpid()))
 	case "orphan": // starts somebody who holds our terminal, outside our group
-		cmd := exec.Command("sleep", "2") //nolint:noctx // it ends by itself
+		cmd := exec.Command("sleep", "2") // it ends by itself
 		cmd.Stderr, cmd.SysProcAttr = os.Stderr, &syscall.SysProcAttr{Setsid: true}
 		if err := cmd.Start(); err != nil {
 			die(err)
