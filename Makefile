@@ -24,7 +24,7 @@ LDFLAGS := -s -w $(if $(COMMIT),-X main.commit=$(COMMIT)) $(if $(TAG),-X main.ve
 ACTIVE := VIRTUAL_ENV="$(VENV)" PATH="$(CURDIR):$(BIN):$$PATH"
 
 FUZZTIME ?= 10s
-PYTHON_CODE := training/worker tests scripts
+PYTHON_CODE := training/worker tests scripts $(wildcard packaging)
 
 ##@ Use
 .PHONY: demo
