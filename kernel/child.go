@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -28,11 +29,21 @@ type Spec struct {
 	Prefix        string
 }
 
-// The stages of stopping a child that was asked to shut down. Jupyter gives us
-// 2.5 s before its own SIGTERM.
+// The stages of stopping a child that was asked to shut down, after it has
+// answered or let shutdownGrace pass. Jupyter gives us 2.5 s before its own
+// SIGTERM.
 const (
-	exitGrace = 1500 * time.Millisecond // then SIGTERM
-	termGrace = 500 * time.Millisecond  // then SIGKILL
+	exitGrace = time.Second            // then SIGTERM
+	termGrace = 300 * time.Millisecond // then SIGKILL
+)
+
+// patience is how gently a child is stopped.
+type patience int
+
+const (
+	none            patience = iota // killed at once
+	untilTerminated                 // SIGTERM first
+	untilItEnds                     // it has said that it will end by itself
 )
 
 // A child is the kernel that we wrap, as a process in a group of its own.
@@ -44,6 +55,8 @@ type child struct {
 	pid        int
 	exited     chan struct{} // closed when it has ended
 	state      *os.ProcessState
+	oom        oomCounter
+	kills      kills
 }
 
 // startChild starts the child. Its end is announced on exited; stop it with
@@ -77,12 +90,14 @@ func (ch *child) launch(c Config) error {
 		// The parent-death signal comes when the thread ends that started it.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
-		err := cmd.Start()
-		started <- err
-		if err != nil {
+		if err := cmd.Start(); err != nil {
+			started <- err
 			return
 		}
+		ch.watchMemory(cmd.Process.Pid)
+		started <- nil
 		cmd.Wait() //nolint:errcheck // the state says how it ended
+		ch.kills.after, _ = ch.oom.read()
 		ch.state = cmd.ProcessState
 		close(ch.exited)
 	}()
@@ -130,8 +145,17 @@ func (ch *child) writeConnection(front jupyter.Connection) error {
 // lastStderr returns the last lines of what the child printed to its terminal.
 func (ch *child) lastStderr() string { return ch.stderr.String() }
 
-// died describes how the child ended. It is called after exited.
-func (ch *child) died() string { return describeExit(ch.state) }
+// watchMemory notes how often the system has killed for lack of memory before
+// the child could have been meant.
+func (ch *child) watchMemory(pid int) {
+	ch.oom = oomCounterOf(procFolder, cgroupFolder, pid)
+	ch.kills.before, ch.kills.known = ch.oom.read()
+}
+
+// death returns how the child ended. It is called after exited.
+func (ch *child) death() death {
+	return death{state: ch.state, memory: peakMemory(ch.state), kills: ch.kills}
+}
 
 // interrupt sends the child what Ctrl-C would.
 func (ch *child) interrupt() error {
@@ -143,11 +167,20 @@ func (ch *child) interrupt() error {
 	}
 }
 
-// stop ends the child and everything in its group, and removes its folder. A
-// child that was asked to end gets a moment for it. It is idempotent, and
-// returns when the child is gone.
-func (ch *child) stop(asked bool) {
-	if asked && !ch.gone(exitGrace) {
+// kill ends the child, whatever it does; stop is still to be called.
+func (ch *child) kill() error {
+	select {
+	case <-ch.exited:
+		return nil
+	default:
+		return killGroup(ch.pid)
+	}
+}
+
+// stop ends the child and everything in its group, and removes its folder. It
+// is idempotent, and returns when the child is gone.
+func (ch *child) stop(p patience) {
+	if p == untilTerminated || p == untilItEnds && !ch.gone(exitGrace) {
 		terminateGroup(ch.pid) //nolint:errcheck // the next step does it
 		ch.gone(termGrace)
 	}
@@ -192,6 +225,8 @@ func (s Spec) environ(env []string) []string {
 			return "${" + v + "}"
 		}))
 	}
+	// On Windows the latter is an event of our own parent's.
+	all = slices.DeleteFunc(all, func(kv string) bool { return strings.HasPrefix(kv, "JPY_INTERRUPT_EVENT=") })
 	return append(all, "JPY_PARENT_PID="+strconv.Itoa(os.Getpid()))
 }
 

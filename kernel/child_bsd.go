@@ -10,3 +10,7 @@ import (
 // ownGroup puts the child into a process group of its own. If we are killed it
 // notices by JPY_PARENT_PID.
 func ownGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
+
+// maxrssUnit is what the kernel counts a process's memory in, in bytes: macOS
+// differs from all others.
+const maxrssUnit = 1

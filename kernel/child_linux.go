@@ -10,3 +10,6 @@ import (
 func ownGroup(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
+
+// maxrssUnit is what the kernel counts a process's memory in, in bytes.
+const maxrssUnit = 1024

@@ -4,9 +4,10 @@ package kernel
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 func interruptGroup(pid int) error { return syscall.Kill(-pid, syscall.SIGINT) }
@@ -19,15 +20,30 @@ func alive(pid int) bool {
 	return err == nil || errors.Is(err, syscall.EPERM)
 }
 
-// describeExit says in words how a process ended.
-func describeExit(state *os.ProcessState) string {
-	status, ok := state.Sys().(syscall.WaitStatus)
-	if ok && status.Signaled() {
-		name := status.Signal().String()
-		if status.Signal() == syscall.SIGKILL {
-			return "it was killed (signal 9); if memory ran out, by the system"
-		}
-		return fmt.Sprintf("it ended by signal %d (%s)", int(status.Signal()), name)
+// signalOf returns the signal that ended a process; no name if none did.
+func signalOf(state *os.ProcessState) (number int, name string) {
+	if state == nil {
+		return 0, ""
 	}
-	return fmt.Sprintf("it ended with exit status %d", state.ExitCode())
+	status, ok := state.Sys().(syscall.WaitStatus)
+	if !ok || !status.Signaled() {
+		return 0, ""
+	}
+	if name = unix.SignalName(status.Signal()); name == "" {
+		name = status.Signal().String()
+	}
+	return int(status.Signal()), name
+}
+
+// peakMemory returns the most memory that a process, or one of its children,
+// has used, in bytes.
+func peakMemory(state *os.ProcessState) int64 {
+	if state == nil {
+		return 0
+	}
+	usage, ok := state.SysUsage().(*syscall.Rusage)
+	if !ok {
+		return 0
+	}
+	return int64(usage.Maxrss) * maxrssUnit
 }

@@ -29,20 +29,13 @@ func (p *Proxy) fromControl(from *peer, frames [][]byte) {
 // interrupt ends what runs: a cell of ours, and what the child does. r is the
 // request, or nil for a signal. A child that wants a message gets one.
 func (p *Proxy) interrupt(r *route) {
-	mode := p.config.Spec.InterruptMode
 	done := p.lane.interrupt()
-	if !done && mode == "message" {
-		if r == nil {
-			r = p.internal(jupyter.InterruptRequest, struct{}{}, nil)
-			r.channel = onControl
-		}
-		p.forward(r)
+	if !done && r != nil && p.config.Spec.InterruptMode == messageMode {
+		p.forward(r) // the answer is the child's too
 		return
 	}
 	if !done {
-		if err := p.life.interrupt(); err != nil {
-			p.config.Log.Warn("child not interrupted", "error", err)
-		}
+		p.interruptChild()
 	}
 	if r != nil {
 		p.publishStatus(jupyter.Busy, r.request)
@@ -50,6 +43,22 @@ func (p *Proxy) interrupt(r *route) {
 		p.publishStatus(jupyter.Idle, r.request)
 	}
 }
+
+// interruptChild interrupts what the child does for a cell of ours.
+func (p *Proxy) interruptChild() {
+	if p.config.Spec.InterruptMode == messageMode {
+		r := p.internal(jupyter.InterruptRequest, struct{}{}, nil)
+		r.channel = onControl
+		p.forward(r)
+		return
+	}
+	if err := p.life.interrupt(); err != nil {
+		p.config.Log.Warn("child not interrupted", "error", err)
+	}
+}
+
+// messageMode is the interrupt mode of kernels that want a message.
+const messageMode = "message"
 
 // shutdownGrace is how long the child may take to answer a shutdown. Jupyter
 // gives us 2.5 s for all of it.
@@ -63,15 +72,10 @@ func (p *Proxy) shutdown(r *route) {
 		p.config.Log.Warn("shutdown request not understood", "error", err)
 	}
 	p.lane.interrupt()
-	p.life.asked()
-	ask := p.internal(jupyter.ShutdownRequest, content, nil)
-	ask.channel = onControl
+	listens := p.life.shutdown()
 	p.crew.start(func() {
-		p.forward(ask)
-		select {
-		case <-ask.answer:
-		case <-p.life.gone():
-		case <-time.After(shutdownGrace):
+		if listens && p.tellShutdown(content) {
+			p.life.obeyed()
 		}
 		answer := jupyter.ShutdownReplyContent{Status: jupyter.OK, Restart: content.Restart}
 		p.publishStatus(jupyter.Busy, r.request)
@@ -80,4 +84,19 @@ func (p *Proxy) shutdown(r *route) {
 		p.publishStatus(jupyter.Idle, r.request)
 		p.stop(errShutdown)
 	})
+}
+
+// tellShutdown asks the child to end, and reports whether it said that it will.
+func (p *Proxy) tellShutdown(content jupyter.ShutdownContent) bool {
+	ask := p.internal(jupyter.ShutdownRequest, content, nil)
+	ask.channel = onControl
+	gone := p.life.gone()
+	p.forward(ask)
+	select {
+	case <-ask.answer:
+		return true
+	case <-gone:
+	case <-time.After(shutdownGrace):
+	}
+	return false
 }

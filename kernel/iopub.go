@@ -43,7 +43,7 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 		return
 	}
 	if r != nil && r.silent() {
-		p.routes.remove(r.request.Header.ID)
+		p.routes.remove(r)
 	}
 	p.stillWorking()
 	g.settled(m)

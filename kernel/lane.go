@@ -13,7 +13,11 @@ type execution struct {
 	stops bool               // an error in it aborts those behind it
 	end   context.CancelFunc // of a cell of ours that runs: interrupts it
 	cell  *Cell
-	given bool // its Python was given to the child; guarded by the lane
+	aside bool // it did not wait for those before it
+
+	// announced is the number of the child that knows which lines of a mixed
+	// cell are not its own. To another child the cell means something else.
+	announced int
 }
 
 // A lane keeps the order of cells. Cells of the child go to it as they come,
@@ -29,10 +33,17 @@ type lane struct {
 
 	mu      sync.Mutex
 	waiting []*execution
-	child   int       // cells that the child has not answered
-	since   time.Time // when the child got its first one
+	child   map[*execution]struct{} // cells that the child has not answered
+	since   time.Time               // when the child began with the one that it works on
 	running *execution
 	aside   map[*execution]struct{} // cells of ours that did not wait
+}
+
+func newLane(forward, begin, abort func(*execution)) lane {
+	return lane{
+		forward: forward, begin: begin, abort: abort,
+		child: map[*execution]struct{}{}, aside: map[*execution]struct{}{},
+	}
 }
 
 // asideAfter is how long the child must have worked on a single cell before one
@@ -44,11 +55,9 @@ const asideAfter = time.Second
 func (l *lane) add(x *execution) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	alone := l.child == 1 && l.running == nil && len(l.waiting) == 0 && time.Since(l.since) > asideAfter
+	alone := len(l.child) == 1 && l.running == nil && len(l.waiting) == 0 && time.Since(l.since) > asideAfter
 	if x.claim.Lines > 0 && x.claim.Whole && (x.claim.Now || x.claim.Looks && alone) {
-		if l.aside == nil {
-			l.aside = map[*execution]struct{}{}
-		}
+		x.aside = true
 		l.aside[x] = struct{}{}
 		l.begin(x)
 		return
@@ -63,9 +72,9 @@ func (l *lane) answered(x *execution, failed bool) {
 	defer l.mu.Unlock()
 	if x == l.running { // the Python below its magics
 		l.running = nil
-	} else if l.child > 0 {
-		l.child--
 	}
+	delete(l.child, x)
+	l.since = time.Now()
 	l.settle(failed && x.stops)
 }
 
@@ -87,18 +96,21 @@ func (l *lane) finished(x *execution, failed bool) {
 func (l *lane) give(x *execution) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	x.given, x.end = true, nil
+	x.end = nil
 }
 
-// lost forgets what the child had, for it has ended, and aborts what waits.
-func (l *lane) lost() {
+// lost forgets the cells that a child had when it ended. What waits is aborted
+// too, if that child's variables are gone for it.
+func (l *lane) lost(had []*execution, aborting bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.child = 0
-	if l.running != nil && l.running.given {
-		l.running = nil
+	for _, x := range had {
+		delete(l.child, x)
+		if x == l.running {
+			l.running = nil
+		}
 	}
-	l.settle(true)
+	l.settle(aborting)
 }
 
 // settle aborts what waits, if an error demands it, and goes on.
@@ -116,7 +128,7 @@ func (l *lane) advance() {
 	for len(l.waiting) > 0 && l.running == nil {
 		x := l.waiting[0]
 		if x.claim.Lines > 0 {
-			if l.child > 0 {
+			if len(l.child) > 0 {
 				return
 			}
 			l.waiting = l.waiting[1:]
@@ -125,9 +137,10 @@ func (l *lane) advance() {
 			return
 		}
 		l.waiting = l.waiting[1:]
-		if l.child++; l.child == 1 {
+		if len(l.child) == 0 {
 			l.since = time.Now()
 		}
+		l.child[x] = struct{}{}
 		l.forward(x)
 	}
 }
@@ -147,5 +160,5 @@ func (l *lane) interrupt() (all bool) {
 			ours = true
 		}
 	}
-	return ours && l.child == 0
+	return ours && len(l.child) == 0
 }

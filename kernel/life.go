@@ -20,9 +20,11 @@ type life struct {
 	ready    bool        // it answers
 	waiting  []*route    // requests for the next child
 	failure  *jupyter.ExecutionError
-	shutting bool
+	shutting bool          // its end was asked for
+	obeys    bool          // and it has said that it will end
 	again    chan struct{} // closed to start a child although starting failed
 	shared   bool          // the child's key is ours
+	notice   string        // of a death that no cell was told of
 }
 
 const (
@@ -48,8 +50,9 @@ func (l *life) sharesKey() bool {
 func (l *life) give(r *route) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	foreign := r.cell != nil && r.cell.announced != 0 && (!l.ready || l.now.number != r.cell.announced)
 	switch {
-	case l.failure != nil:
+	case l.failure != nil || foreign:
 		return false
 	case l.ready:
 		l.now.put(r)
@@ -78,11 +81,33 @@ func (l *life) interrupt() error {
 	return g.child.interrupt()
 }
 
-// asked notes that the child's end will be no accident.
-func (l *life) asked() {
+// shutdown notes that the child's end will be no accident, and reports whether
+// there is one that listens.
+func (l *life) shutdown() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.shutting = true
+	return l.ready
+}
+
+// obeyed notes that the child has said that it will end.
+func (l *life) obeyed() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.obeys = true
+}
+
+// patience returns how the present child is to be stopped.
+func (l *life) patience() patience {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case l.obeys:
+		return untilItEnds
+	case l.shutting && l.ready:
+		return untilTerminated
+	}
+	return none
 }
 
 // gone returns a channel that is closed when the present child has ended.
@@ -101,9 +126,6 @@ func (l *life) gone() <-chan struct{} {
 func (l *life) broken() *jupyter.ExecutionError {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.failure == nil {
-		return &jupyter.ExecutionError{Name: "KernelDied", Value: "the Python kernel has ended"}
-	}
 	return l.failure
 }
 
@@ -129,7 +151,7 @@ func (p *Proxy) live(ctx context.Context) error {
 	crashes := 0
 	for number := 1; ; number++ {
 		began := time.Now()
-		death, idle := p.generation(ctx, number)
+		e, idle := p.generation(ctx, number)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // that is how it is meant to end
 		}
@@ -141,7 +163,7 @@ func (p *Proxy) live(ctx context.Context) error {
 		if crashes < maxCrashes {
 			continue
 		}
-		if !p.giveUp(ctx, death) {
+		if !p.giveUp(ctx, e) {
 			return nil
 		}
 		crashes = 0
@@ -150,14 +172,14 @@ func (p *Proxy) live(ctx context.Context) error {
 
 // generation lives through one child, and returns how it ended and whether it
 // was idle then.
-func (p *Proxy) generation(ctx context.Context, number int) (death *jupyter.ExecutionError, idle bool) {
+func (p *Proxy) generation(ctx context.Context, number int) (e *jupyter.ExecutionError, idle bool) {
 	g := &generation{proxy: p, number: number, onIdle: map[string]func(){}}
 	for i := range g.out {
 		g.out[i] = newOutbox()
 	}
 	var err error
 	if g.child, err = startChild(p.config); err != nil {
-		return p.died(g, err.Error(), nil), true
+		return p.died(g, death{instead: err.Error(), cure: "check that the kernel's Python is still there, or install the kernel anew: outlast install"}, nil), true
 	}
 	p.life.begin(g, p.config)
 	err = g.connect(ctx)
@@ -173,21 +195,25 @@ func (p *Proxy) generation(ctx context.Context, number int) (death *jupyter.Exec
 		case <-g.child.exited:
 		}
 	}
-	shutting := p.life.end()
-	if ctx.Err() != nil || shutting {
-		g.child.stop(shutting || errors.Is(context.Cause(ctx), errShutdown))
+	if p.life.isShutting() {
+		<-ctx.Done() // the answer is on its way
+	}
+	if ctx.Err() != nil {
+		patience := p.life.patience()
+		p.life.end()
+		g.child.stop(patience)
 		g.close()
-		<-ctx.Done()
 		return nil, false
 	}
-	g.child.stop(false) // and all that is left in its group
+	p.life.end()
+	g.child.stop(none) // and all that is left in its group
 	g.close()
-	why := g.child.died()
+	d := g.child.death()
 	if err != nil && !errors.Is(err, errChildGone) {
-		why = err.Error()
+		d.instead = err.Error()
 	}
 	sent := p.routes.takeSent(number)
-	return p.died(g, why, sent), !asking(sent)
+	return p.died(g, d, sent), !asking(sent)
 }
 
 // asking reports whether a cell is among what a child was given.
@@ -221,41 +247,40 @@ func (l *life) open(g *generation) {
 }
 
 // end notes that the present child is no more to be used.
-func (l *life) end() (shutting bool) {
+func (l *life) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ready, l.now = false, nil
+}
+
+func (l *life) isShutting() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	return l.shutting
 }
 
 // died tells everybody that the child has ended: the cell that ran gets an
 // error that says why, what waited is aborted, and no request stays unanswered.
-func (p *Proxy) died(g *generation, why string, sent []*route) *jupyter.ExecutionError {
-	e := &jupyter.ExecutionError{Name: "KernelDied", Value: "the Python kernel has ended: " + why + "."}
-	e.Traceback = []string{e.Name + ": " + e.Value, "Its variables are gone. A new one starts now; cells can be run again."}
-	if g.child != nil {
-		if tail := g.child.lastStderr(); tail != "" && !g.up.Load() {
-			e.Traceback = append(e.Traceback, "It said:", tail)
-		}
-	}
+func (p *Proxy) died(g *generation, d death, sent []*route) *jupyter.ExecutionError {
+	e := &jupyter.ExecutionError{Name: "KernelDied", Value: "the Python kernel has ended: " + d.String() + "."}
+	e.Traceback = append([]string{e.Name + ": " + e.Value}, d.more(g)...)
 	if p.config.Aftermath != nil {
 		if text := p.config.Aftermath(); text != "" {
 			e.Traceback = append(e.Traceback, text)
 		}
 	}
-	p.config.Log.Warn("child ended", "why", why, "generation", g.number)
+	p.config.Log.Warn("child ended", "why", d.String(), "generation", g.number)
 	p.publishStatus(jupyter.Restarting, nil)
-	first := true
+	var cells []*execution
 	for _, r := range sent {
-		if r.answer != nil {
-			continue // ours: it is told by the child's end
-		}
 		switch {
-		case r.cell != nil && first:
+		case r.answer != nil: // ours: it is told by the child's end
+		case r.cell != nil && len(cells) == 0:
 			p.fail(r, e)
-			first = false
+			cells = append(cells, r.cell)
 		case r.cell != nil:
 			p.abortCell(r.cell)
+			cells = append(cells, r.cell)
 		default:
 			if !r.silent() {
 				p.reply(r, errorReply{jupyter.Failed, e}, nil)
@@ -263,8 +288,28 @@ func (p *Proxy) died(g *generation, why string, sent []*route) *jupyter.Executio
 			p.publishStatus(jupyter.Idle, r.request)
 		}
 	}
-	p.lane.lost()
+	up := g.up.Load()
+	if up && len(cells) == 0 {
+		p.life.note(e)
+	}
+	p.lane.lost(cells, up)
 	return e
+}
+
+// note keeps what is to be told with the next cell: no cell ran.
+func (l *life) note(e *jupyter.ExecutionError) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.notice = strings.Join(e.Traceback, "\n") + "\n"
+}
+
+// takeNotice returns what is to be told with the next cell.
+func (l *life) takeNotice() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	text := l.notice
+	l.notice = ""
+	return text
 }
 
 // fail ends a cell with an error.
@@ -276,18 +321,23 @@ func (p *Proxy) fail(r *route, e *jupyter.ExecutionError) {
 
 // giveUp stops starting children, because none stays, until one is asked for.
 // It reports false when ctx has ended.
-func (p *Proxy) giveUp(ctx context.Context, death *jupyter.ExecutionError) bool {
+func (p *Proxy) giveUp(ctx context.Context, last *jupyter.ExecutionError) bool {
 	again := make(chan struct{})
-	e := &jupyter.ExecutionError{Name: "KernelDied", Value: fmt.Sprintf("the Python kernel ended %d times in a row; it is not started again. %s", maxCrashes, death.Value)}
-	e.Traceback = append([]string{e.Name + ": " + e.Value}, death.Traceback[1:]...)
-	e.Traceback = append(e.Traceback, "To do: mend what it says, then restart the kernel, or run %outlast restart.")
+	e := &jupyter.ExecutionError{Name: "KernelDied", Value: fmt.Sprintf("the Python kernel ended %d times in a row; it is not started again. %s", maxCrashes, last.Value)}
+	e.Traceback = []string{e.Name + ": " + e.Value}
+	for _, line := range last.Traceback[1:] {
+		if line != variablesGone {
+			e.Traceback = append(e.Traceback, line)
+		}
+	}
+	e.Traceback = append(e.Traceback, "Then restart the kernel, or run %outlast restart.")
 	p.life.mu.Lock()
 	p.life.failure, p.life.again = e, again
 	waiting := p.life.waiting
 	p.life.waiting = nil
 	p.life.mu.Unlock()
 	for _, r := range waiting {
-		p.routes.remove(r.request.Header.ID)
+		p.routes.remove(r)
 		p.refuse(r)
 	}
 	p.info.giveUp(p)
@@ -303,12 +353,12 @@ func (p *Proxy) giveUp(ctx context.Context, death *jupyter.ExecutionError) bool 
 	return true
 }
 
-// Restart ends the child, whatever it does, so that a new one starts, and
+// restart ends the child, whatever it does, so that a new one starts, and
 // returns once that answers.
 func (p *Proxy) restart(ctx context.Context) error {
 	l := &p.life
 	l.mu.Lock()
-	g, again := l.now, l.again
+	g, again, old := l.now, l.again, l.failure
 	if again != nil {
 		l.again = nil
 		close(again)
@@ -317,15 +367,18 @@ func (p *Proxy) restart(ctx context.Context) error {
 	after := 0
 	if g != nil {
 		after = g.number
-		if err := killGroup(g.child.pid); err != nil {
+		if err := g.child.kill(); err != nil {
 			return fmt.Errorf("end the Python kernel: %w", err)
 		}
 	}
-	tick := time.NewTicker(nudgeInterval)
+	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
 		if now := l.current(); now != nil && now.number > after {
 			return nil
+		}
+		if e := l.broken(); e != nil && e != old {
+			return e
 		}
 		select {
 		case <-ctx.Done():

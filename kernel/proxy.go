@@ -112,9 +112,9 @@ var (
 func New(c Config) *Proxy {
 	p := &Proxy{config: c, session: uuid.NewString()}
 	p.topic = []byte("kernel." + p.session + ".")
-	p.routes.byID = map[string]*route{}
+	p.routes.byID = map[string][]*route{}
 	p.seen.seen = map[string]struct{}{}
-	p.lane = lane{forward: p.forwardCell, begin: p.beginCell, abort: p.abortCell}
+	p.lane = newLane(p.forwardCell, p.beginCell, p.abortCell)
 	make := func(name string, typ zmq4.SocketType, received func(*peer, [][]byte)) *socket {
 		return &socket{name: name, typ: typ, received: received, log: c.Log}
 	}

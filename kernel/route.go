@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"slices"
 	"sync"
 
 	"outlast/kernel/jupyter"
@@ -33,6 +34,8 @@ type route struct {
 	// half says that one of its two ends, reply and idle, was seen. They come on
 	// different sockets, in any order. Guarded by the table.
 	half bool
+	// listed says that it is in the table. Guarded by the table.
+	listed bool
 }
 
 // silent reports whether no reply is owed: comm messages have none.
@@ -40,55 +43,79 @@ func (r *route) silent() bool { return !r.request.Header.Type.IsRequest() }
 
 // routes is the table of what was asked and not yet answered, by message id.
 // Kernels hand identities back, most of them: the table also serves the others,
-// and says whom to tell when the child dies. It is safe for concurrent use.
+// and says whom to tell when the child dies. Nothing keeps clients from using an
+// id twice: such requests are answered in turn. It is safe for concurrent use.
 type routes struct {
 	mu    sync.Mutex
-	byID  map[string]*route
-	order []string // of arrival; may hold ids that are gone
+	byID  map[string][]*route
+	order []*route // of arrival; may hold some that are gone
+	size  int      // how many are not gone
 }
 
-// maxRoutes bounds the table: kernels need not answer. The oldest goes first.
+// maxRoutes bounds the table: kernels need not answer. The oldest goes first,
+// but never a cell.
 const maxRoutes = 1 << 14
 
 func (t *routes) add(r *route) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	id := r.request.Header.ID
-	t.byID[id] = r
-	t.order = append(t.order, id)
-	for len(t.order) > maxRoutes {
-		if len(t.byID) < maxRoutes/2 {
-			t.compact()
-			break
-		}
-		delete(t.byID, t.order[0])
-		t.order = t.order[1:]
+	t.byID[id] = append(t.byID[id], r)
+	t.order = append(t.order, r)
+	r.listed = true
+	t.size++
+	if len(t.order) > maxRoutes+maxRoutes/2 {
+		t.compact()
 	}
 }
 
-// compact drops from order what is gone.
+// compact drops from order what is gone, and from the table what is too much.
 func (t *routes) compact() {
-	var kept []string
-	for _, id := range t.order {
-		if _, ok := t.byID[id]; ok {
-			kept = append(kept, id)
+	kept := t.order[:0]
+	for _, r := range t.order {
+		if r.listed && t.size > maxRoutes && r.cell == nil {
+			t.drop(r)
+		}
+		if r.listed {
+			kept = append(kept, r)
 		}
 	}
+	clear(t.order[len(kept):])
 	t.order = kept
+}
+
+// drop takes r out of the table, but not out of order.
+func (t *routes) drop(r *route) {
+	if !r.listed {
+		return
+	}
+	r.listed = false
+	t.size--
+	id := r.request.Header.ID
+	same := t.byID[id]
+	if at := slices.Index(same, r); at >= 0 {
+		same = slices.Delete(same, at, at+1)
+	}
+	if t.byID[id] = same; len(same) == 0 {
+		delete(t.byID, id)
+	}
 }
 
 // get returns the route of a request, or nil.
 func (t *routes) get(id string) *route {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.byID[id]
+	if same := t.byID[id]; len(same) > 0 {
+		return same[0]
+	}
+	return nil
 }
 
 // remove forgets a request that needs nothing more.
-func (t *routes) remove(id string) {
+func (t *routes) remove(r *route) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	delete(t.byID, id)
+	t.drop(r)
 }
 
 // end takes note of one of the two ends of a request of ours, and forgets it
@@ -97,7 +124,7 @@ func (t *routes) end(r *route) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if r.half {
-		delete(t.byID, r.request.Header.ID)
+		t.drop(r)
 	}
 	r.half = true
 }
@@ -107,13 +134,13 @@ func (t *routes) end(r *route) {
 func (t *routes) takeSent(n int) []*route {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.compact()
 	var taken []*route
-	for _, id := range t.order {
-		if r := t.byID[id]; r.sent == n {
+	for _, r := range t.order {
+		if r.listed && r.sent == n {
 			taken = append(taken, r)
-			delete(t.byID, id)
+			t.drop(r)
 		}
 	}
+	t.compact()
 	return taken
 }

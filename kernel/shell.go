@@ -53,17 +53,25 @@ func (p *Proxy) execute(r *route) {
 func (p *Proxy) forward(r *route) {
 	p.routes.add(r)
 	if !p.life.give(r) {
-		p.routes.remove(r.request.Header.ID)
+		p.routes.remove(r)
 		p.refuse(r)
 	}
 }
 
 // forwardCell implements the lane's forward.
-func (p *Proxy) forwardCell(x *execution) { p.forward(x.route) }
+func (p *Proxy) forwardCell(x *execution) {
+	if text := p.life.takeNotice(); text != "" {
+		p.publish(jupyter.TypeStream, x.route.request, jupyter.StreamContent{Name: jupyter.Stderr, Text: text})
+	}
+	p.forward(x.route)
+}
 
 // refuse answers what cannot be given to any child, because none starts.
 func (p *Proxy) refuse(r *route) {
 	e := p.life.broken()
+	if e == nil { // it has ended since the cell began
+		e = &jupyter.ExecutionError{Name: "KernelDied", Value: "the Python kernel has ended.", Traceback: []string{"KernelDied: the Python kernel has ended.", variablesGone}}
+	}
 	p.publishStatus(jupyter.Busy, r.request)
 	if r.cell != nil {
 		p.publish(jupyter.TypeError, r.request, e)
@@ -125,7 +133,7 @@ func (p *Proxy) fromChild(c channel, frames [][]byte) {
 		p.routes.end(r)
 		return
 	}
-	p.routes.remove(id)
+	p.routes.remove(r)
 	p.socketOf(r.channel).reply(r.peer, p.passed(m, frames, r.request.Identities))
 	if r.cell != nil {
 		p.executed(r.cell, m)
