@@ -217,21 +217,21 @@ func (p *Proxy) needsIPython() error {
 }
 
 // book gives a cell of ours its number, and its place in the child's history.
-// Without a child that could number it, it gets the next number from us.
+// Without a child that could number it, it gets the next number from us. A cell
+// beside another one does not wait for it: the child books it later.
 func (p *Proxy) book(ctx context.Context, x *execution) int {
-	next := p.count.now() + 1
+	if x.aside {
+		if p.needsIPython() == nil {
+			p.forward(p.internal(jupyter.ExecuteRequest, booking(x), nil))
+		}
+		return p.count.next()
+	}
 	if !p.awaitChild(ctx) || p.needsIPython() != nil {
-		p.count.set(next)
-		return next
+		return p.count.next()
 	}
 	ctx, cancel := context.WithTimeout(ctx, bookLimit)
 	defer cancel()
-	code, err := json.Marshal(x.cell.Code)
-	if err != nil {
-		p.config.Log.ErrorContext(ctx, "cell not numbered", "error", err)
-		return next
-	}
-	m, err := p.ask(ctx, jupyter.ExecuteRequestContent{UserExpressions: expression(bridgeCall + "book(" + string(code) + ")")})
+	m, err := p.ask(ctx, booking(x))
 	if err == nil {
 		var raw json.RawMessage
 		if raw, err = value(m); err == nil {
@@ -242,9 +242,17 @@ func (p *Proxy) book(ctx context.Context, x *execution) int {
 			}
 		}
 	}
-	p.config.Log.InfoContext(ctx, "cell not numbered by the child", "error", err)
-	p.count.set(next)
-	return next
+	p.config.Log.Info("cell not numbered by the child", "error", err)
+	return p.count.next()
+}
+
+// booking is what the child is asked to number a cell.
+func booking(x *execution) jupyter.ExecuteRequestContent {
+	code, err := json.Marshal(x.cell.Code)
+	if err != nil {
+		panic(err) // a string always has a JSON form
+	}
+	return jupyter.ExecuteRequestContent{Silent: true, UserExpressions: expression(bridgeCall + "book(" + string(code) + ")")}
 }
 
 // awaitChild waits for a child that boots, and reports whether there is one.
@@ -276,6 +284,7 @@ func (p *Proxy) announce(ctx context.Context, x *execution) error {
 	if !p.awaitChild(ctx) {
 		return errNoChild
 	}
+	g := p.life.current()
 	if err := p.needsIPython(); err != nil {
 		return fmt.Errorf("run Python below a magic: %w", err)
 	}
@@ -289,7 +298,9 @@ func (p *Proxy) announce(ctx context.Context, x *execution) error {
 	if err != nil {
 		return err
 	}
-	_, err = value(m)
+	if _, err = value(m); err == nil && g != nil {
+		x.announced = g.number
+	}
 	return err
 }
 

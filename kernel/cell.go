@@ -112,10 +112,23 @@ func newCell(p *Proxy, x *execution, content jupyter.ExecuteRequestContent) *Cel
 func (s laneCell) emit(t jupyter.Type, content any) { s.p.publish(t, s.x.route.request, content) }
 
 func (s laneCell) eval(ctx context.Context, expr string) (json.RawMessage, error) {
-	return s.p.eval(ctx, expr)
+	value, err := s.p.eval(ctx, expr)
+	s.release(err)
+	return value, err
 }
 
-func (s laneCell) exec(ctx context.Context, code string) error { return s.p.exec(ctx, code) }
+func (s laneCell) exec(ctx context.Context, code string) error {
+	err := s.p.exec(ctx, code)
+	s.release(err)
+	return err
+}
+
+// release frees the child of what an interrupted cell has asked it.
+func (s laneCell) release(err error) {
+	if errors.Is(err, ErrInterrupted) && !s.x.aside {
+		s.p.interruptChild()
+	}
+}
 
 func (s laneCell) restart(ctx context.Context) error { return s.p.restart(ctx) }
 
@@ -213,6 +226,9 @@ type counter struct {
 }
 
 func (c *counter) now() int { return int(c.n.Load()) }
+
+// next counts a cell.
+func (c *counter) next() int { return int(c.n.Add(1)) }
 
 func (c *counter) set(n int) { c.n.Store(int64(n)) }
 

@@ -131,9 +131,21 @@ func (s *infoState) recall(c Config) {
 		return // the first of its kind
 	}
 	var known childInfo
-	if json.Unmarshal(data, &known) == nil {
+	if json.Unmarshal(data, &known) == nil && isInfo(known.Content) {
 		s.known = known
 	}
+}
+
+// isInfo reports whether content answers a kernel_info_request.
+func isInfo(content json.RawMessage) bool {
+	var info struct {
+		Status   jupyter.Outcome `json:"status"`
+		Version  string          `json:"protocol_version"`
+		Language struct {
+			Name string `json:"name"`
+		} `json:"language_info"`
+	}
+	return json.Unmarshal(content, &info) == nil && info.Status != jupyter.Failed && info.Version != "" && info.Language.Name != ""
 }
 
 // remember writes what is known. It only costs time if it is lost.

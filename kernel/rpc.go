@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -70,7 +71,9 @@ func (s *rpcServer) serve(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			return fmt.Errorf("take calls of magics: %w", err)
+			s.proxy.config.Log.Warn("call of a magic not taken", "error", err)
+			time.Sleep(acceptPause)
+			continue
 		}
 		calls.Go(func() {
 			defer conn.Close() //nolint:errcheck // the call is over

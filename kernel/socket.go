@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/go-zeromq/zmq4"
@@ -19,7 +20,8 @@ const (
 	// drainLimit is how long closing waits for peers to take what is queued.
 	drainLimit = time.Second
 	// acceptPause keeps a lasting failure to accept from taking a processor.
-	acceptPause = 50 * time.Millisecond
+	acceptPause    = 50 * time.Millisecond
+	maxAcceptPause = time.Second
 )
 
 // A socket is one of the five that front ends connect to.
@@ -47,9 +49,7 @@ type socket struct {
 // is replaced.
 func (s *socket) listen(ctx context.Context, network, address string) error {
 	if network == "unix" {
-		if _, err := net.Dial(network, address); err != nil { //nolint:noctx // local
-			os.Remove(address) //nolint:errcheck // listening says what is wrong
-		}
+		removeStale(address)
 	}
 	var lc net.ListenConfig
 	listener, err := lc.Listen(ctx, network, address)
@@ -62,18 +62,37 @@ func (s *socket) listen(ctx context.Context, network, address string) error {
 	return nil
 }
 
+// removeStale removes the file of a socket that nobody listens on.
+func removeStale(path string) {
+	info, err := os.Lstat(path)
+	if err != nil || info.Mode().Type() != os.ModeSocket {
+		return
+	}
+	conn, err := net.Dial("unix", path) //nolint:noctx // local
+	if err == nil {
+		conn.Close() //nolint:errcheck // somebody lives there
+		return
+	}
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		os.Remove(path) //nolint:errcheck // listening says what is wrong
+	}
+}
+
 // accept takes connections until the listener is closed.
 func (s *socket) accept() {
+	pause := acceptPause
 	for {
 		raw, err := s.listener.Accept()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
-		if err != nil {
+		if err != nil { // no more files, for instance
 			s.log.Warn("connection not accepted", "socket", s.name, "error", err)
-			time.Sleep(acceptPause)
+			time.Sleep(pause)
+			pause = min(2*pause, maxAcceptPause)
 			continue
 		}
+		pause = acceptPause
 		s.serving.Go(func() { s.serve(raw) })
 	}
 }
@@ -133,7 +152,7 @@ func (s *socket) add(l *link) *peer {
 		return nil
 	}
 	id := l.identity
-	if id == "" {
+	if id == "" || s.typ != zmq4.Router { // only there it is an address
 		s.count++
 		id = fmt.Sprintf("\x00%04x", s.count) // 0 first, as ZeroMQ's own
 	}

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-zeromq/zmq4"
@@ -20,6 +22,7 @@ const (
 	handshakeTimeout = 5 * time.Second
 	maxHandshake     = 4096    // bytes of a peer's metadata
 	maxFrame         = 1 << 30 // bytes
+	maxMessage       = 1 << 30 // bytes of all its frames
 	maxFrames        = 4096    // of one message
 	readChunk        = 1 << 20 // bytes that are believed before they have come
 	ioBuffer         = 64 << 10
@@ -46,6 +49,8 @@ type link struct {
 	r        *bufio.Reader
 	w        *bufio.Writer
 	identity string // the peer's; may be empty
+
+	writing sync.Mutex // the answer to a PING comes between two messages
 }
 
 // shake performs the handshake on raw, which it closes on an error. It never
@@ -69,35 +74,61 @@ func shake(raw net.Conn, typ zmq4.SocketType, identity string, server bool) (l *
 		return nil, err
 	}
 	pipe.open = false
-	l.identity = l.conn.Peer.Meta["Identity"]
+	if id := l.conn.Peer.Meta["Identity"]; !strings.HasPrefix(id, "\x00") { // such are ours to give
+		l.identity = id
+	}
 	return l, raw.SetDeadline(time.Time{})
 }
 
 // handshake is the net.Conn that zmq4 is given. During the handshake every
-// write goes out at once, and the length of the peer's first frame is checked
-// before zmq4 believes it.
+// write goes out at once, and zmq4 reads what was read and checked before: one
+// greeting, then one command, and nothing else. It would believe any length.
 type handshake struct {
 	*link
-	open bool
-	seen []byte // the greeting and the head of the first frame
+	open    bool
+	checked []byte // of what was read, zmq4 has not seen this
+	stage   int
 }
 
 const greetingSize = 64
 
 // Read implements net.Conn.
 func (h *handshake) Read(p []byte) (int, error) {
-	n, err := h.r.Read(p)
-	if room := greetingSize + 9 - len(h.seen); room > 0 {
-		h.seen = append(h.seen, p[:min(n, room)]...)
-	}
-	if head := h.seen[min(len(h.seen), greetingSize):]; len(head) > 0 && head[0]&flagLong != 0 {
-		var size [8]byte
-		copy(size[:], head[1:])
-		if binary.BigEndian.Uint64(size[:]) > maxHandshake {
-			return 0, errFrame
+	if len(h.checked) == 0 {
+		h.stage++
+		var err error
+		switch h.stage {
+		case 1:
+			h.checked, err = readBody(h.r, greetingSize)
+		case 2:
+			h.checked, err = h.command()
+		default:
+			err = errFrame
+		}
+		if err != nil {
+			return 0, err
 		}
 	}
-	return n, err
+	n := copy(p, h.checked)
+	h.checked = h.checked[n:]
+	return n, nil
+}
+
+// command reads a frame that holds a command, head included.
+func (h *handshake) command() ([]byte, error) {
+	flags, size, err := h.head()
+	if err != nil {
+		return nil, err
+	}
+	if flags&^flagLong != flagCommand || size > maxHandshake {
+		return nil, errFrame
+	}
+	body, err := readBody(h.r, int(size))
+	if err != nil {
+		return nil, err
+	}
+	head := binary.BigEndian.AppendUint64([]byte{flagCommand | flagLong}, size)
+	return append(head, body...), nil
 }
 
 // Write implements net.Conn.
@@ -118,53 +149,81 @@ func (h *handshake) SetReadDeadline(t time.Time) error  { return h.raw.SetReadDe
 func (h *handshake) SetWriteDeadline(t time.Time) error { return h.raw.SetWriteDeadline(t) }
 
 // send writes one message. It is on its way once flush was called.
-func (l *link) send(frames [][]byte) error { return l.conn.SendMsg(zmq4.NewMsgFrom(frames...)) }
+func (l *link) send(frames [][]byte) error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	return l.conn.SendMsg(zmq4.NewMsgFrom(frames...))
+}
 
-func (l *link) flush() error { return l.w.Flush() }
+func (l *link) flush() error {
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	return l.w.Flush()
+}
 
-// receive reads one message. Commands, such as a peer's PING, are passed over:
-// as a ZMTP 3.0 peer we are owed none.
+// receive reads one message. A PING is answered, as peers of ZMTP 3.1 expect;
+// other commands are passed over.
 func (l *link) receive() ([][]byte, error) {
 	var frames [][]byte
+	var total uint64
 	for {
-		flags, body, err := l.frame()
+		flags, size, err := l.head()
+		if err != nil {
+			return nil, err
+		}
+		if total += size; total > maxMessage || len(frames) == maxFrames {
+			return nil, errFrame
+		}
+		body, err := readBody(l.r, int(size))
 		if err != nil {
 			return nil, err
 		}
 		if flags&flagCommand != 0 {
+			if err := l.commanded(body); err != nil {
+				return nil, err
+			}
 			continue
 		}
-		if frames = append(frames, body); len(frames) > maxFrames {
-			return nil, errFrame
-		}
+		frames = append(frames, body)
 		if flags&flagMore == 0 {
 			return frames, nil
 		}
 	}
 }
 
-func (l *link) frame() (flags byte, body []byte, err error) {
+// pingSize is what stands before the context in a PING: its name and a time.
+const pingSize = len("\x04PING") + 2
+
+// commanded does what a command demands.
+func (l *link) commanded(body []byte) error {
+	if len(body) < pingSize || string(body[:len("\x04PING")]) != "\x04PING" {
+		return nil
+	}
+	l.writing.Lock()
+	defer l.writing.Unlock()
+	if err := l.conn.SendCmd(zmq4.CmdPong, body[pingSize:]); err != nil {
+		return err
+	}
+	return l.w.Flush()
+}
+
+// head reads the head of a frame.
+func (l *link) head() (flags byte, size uint64, err error) {
 	if flags, err = l.r.ReadByte(); err != nil {
-		return 0, nil, err
+		return 0, 0, err
 	}
-	var size uint64
-	if flags&flagLong != 0 {
-		var long [8]byte
-		_, err = io.ReadFull(l.r, long[:])
-		size = binary.BigEndian.Uint64(long[:])
-	} else {
-		var short byte
-		short, err = l.r.ReadByte()
-		size = uint64(short)
+	if flags&flagLong == 0 {
+		short, err := l.r.ReadByte()
+		return flags, uint64(short), err
 	}
-	if err != nil {
-		return 0, nil, err
+	var long [8]byte
+	if _, err = io.ReadFull(l.r, long[:]); err != nil {
+		return 0, 0, err
 	}
-	if size > maxFrame {
-		return 0, nil, errFrame
+	if size = binary.BigEndian.Uint64(long[:]); size > maxFrame {
+		return 0, 0, errFrame
 	}
-	body, err = readBody(l.r, int(size))
-	return flags, body, err
+	return flags, size, nil
 }
 
 // readBody reads size bytes. It allocates as they come.
