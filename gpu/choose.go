@@ -2,6 +2,7 @@ package gpu
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -12,21 +13,21 @@ type Wishes struct {
 	BatchSize      int // samples per forward pass
 	EffectiveBatch int // samples per optimizer step
 	LoRARank       int
-	Precision      string // a Precision, "auto" or empty
+	Precision      string // a precision, "auto" or empty
 	MemoryFraction float64
 }
 
 // Choice is the settings for one worker. Effective batch and LoRA rank are part
 // of the mathematics and never follow the device; the rest may.
 type Choice struct {
-	Device         string            `json:"device"` // as torch spells it
+	Device         string            `json:"device"` // as torch spells it, under Env
 	Precision      string            `json:"precision"`
 	BatchSize      int               `json:"batch_size"` // samples per forward pass
 	GradAccum      int               `json:"grad_accum"` // forward passes per optimizer step
 	EffectiveBatch int               `json:"effective_batch"`
 	LoRARank       int               `json:"lora_rank"`
 	MemoryFraction float64           `json:"memory_fraction"`
-	Env            map[string]string `json:"env"`
+	Env            map[string]string `json:"env"` // to be set before CUDA starts
 
 	// Reasons says in words why, for people.
 	Reasons []string `json:"-"`
@@ -53,8 +54,12 @@ const (
 )
 
 // allocatorConf lets PyTorch's allocator grow segments instead of fragmenting.
-// The new name is ignored by some versions, the old one by others.
+// The new name of its variable is ignored by some versions, the old one by others.
 const allocatorConf = "expandable_segments:True"
+
+// tooFull is the free memory, in MiB, below which not even a CUDA context and a
+// small model fit.
+const tooFull = 1024
 
 // A ChoiceError is a wish that this machine, or arithmetic, cannot fulfil.
 type ChoiceError struct {
@@ -68,39 +73,45 @@ func (e *ChoiceError) Error() string { return e.Why }
 func (e *ChoiceError) Cure() string { return e.Hint }
 
 // Choose returns the settings for the device with the most free memory, or for
-// the CPU if there is none. Its error is a *ChoiceError.
+// the CPU if there is none. The devices are all that a worker will see, in the
+// order in which CUDA numbers them. Its error is a *ChoiceError.
 func Choose(devices []Device, w Wishes) (Choice, error) {
 	c := Choice{
 		Device:         cpu,
 		EffectiveBatch: or(w.EffectiveBatch, DefaultEffectiveBatch),
 		LoRARank:       or(w.LoRARank, DefaultLoRARank),
-		MemoryFraction: w.MemoryFraction,
+		MemoryFraction: or(w.MemoryFraction, DefaultMemoryFraction),
 		Env:            map[string]string{},
 	}
-	if c.MemoryFraction == 0 {
-		c.MemoryFraction = DefaultMemoryFraction
+	if w.BatchSize < 0 || c.EffectiveBatch < 0 || c.LoRARank < 0 {
+		return Choice{}, &ChoiceError{"batch sizes and ranks are positive", "leave them out to have them chosen"}
 	}
-	if w.BatchSize < 0 || w.EffectiveBatch < 0 || w.LoRARank < 0 || c.MemoryFraction <= 0 || c.MemoryFraction > 1 {
+	if !(c.MemoryFraction > 0 && c.MemoryFraction <= 1) { // not a number is neither
 		return Choice{}, &ChoiceError{
-			"batch sizes and ranks are positive, and the memory fraction is above 0 and at most 1",
-			"leave them out to have them chosen",
+			fmt.Sprintf("a memory fraction of %v: it is above 0 and at most 1", c.MemoryFraction),
+			fmt.Sprintf("leave it out to have %v", DefaultMemoryFraction),
 		}
 	}
+	d := roomiest(devices)
 	fits := c.EffectiveBatch // on a CPU memory is plenty, and accumulation only costs time
-	if d := most(devices); d != nil {
-		fits = c.use(d, len(devices))
+	if d != nil {
+		c.place(d, devices)
+		fits = c.fit(d)
 	} else {
 		c.Precision = FP32
 		c.say("CPU: fp32, and the whole effective batch in one pass")
 	}
-	if err := c.precision(w.Precision, most(devices)); err != nil {
+	if err := c.precision(w.Precision, d); err != nil {
 		return Choice{}, err
 	}
-	return c, c.split(w.BatchSize, fits)
+	if err := c.split(w.BatchSize, fits); err != nil {
+		return Choice{}, err
+	}
+	return c, nil
 }
 
-// most returns the device with the most free memory; the first of equals.
-func most(devices []Device) *Device {
+// roomiest returns the device with the most free memory; the first of equals.
+func roomiest(devices []Device) *Device {
 	var best *Device
 	for i := range devices {
 		if best == nil || devices[i].MemoryFreeMiB > best.MemoryFreeMiB {
@@ -110,18 +121,24 @@ func most(devices []Device) *Device {
 	return best
 }
 
-// use settles what follows from the device, and returns the batch that fits it.
-func (c *Choice) use(d *Device, of int) int {
-	c.Device = fmt.Sprintf("cuda:%d", d.Index)
-	if d.MIG { // CUDA numbers slices only among those it is shown
-		c.Device = "cuda:0"
-		c.Env["CUDA_VISIBLE_DEVICES"] = d.UUID
-	} else if of > 1 {
-		c.Env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID" // the order of Index
-		c.say("%s: the most free memory of %d devices", d.Name, of)
-	}
+// place settles by which name torch finds d among devices.
+func (c *Choice) place(d *Device, devices []Device) {
 	c.Env["PYTORCH_ALLOC_CONF"] = allocatorConf
 	c.Env["PYTORCH_CUDA_ALLOC_CONF"] = allocatorConf
+	c.Env["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID" // that of Index; CUDA's own is fastest first
+	if slices.ContainsFunc(devices, func(d Device) bool { return d.MIG }) {
+		// CUDA shows one slice at most, and numbers what it shows.
+		c.Device, c.Env["CUDA_VISIBLE_DEVICES"] = "cuda:0", d.UUID
+	} else {
+		c.Device = fmt.Sprintf("cuda:%d", slices.Index(devices, *d))
+	}
+	if len(devices) > 1 {
+		c.say("%s, index %d: the most free memory of %d devices", d.Name, d.Index, len(devices))
+	}
+}
+
+// fit settles the precision, and returns the largest batch to start with.
+func (c *Choice) fit(d *Device) int {
 	capability := capabilityOf(d)
 	switch {
 	case capability >= 8:
@@ -130,32 +147,46 @@ func (c *Choice) use(d *Device, of int) int {
 	case capability >= 7:
 		c.Precision = FP16
 		c.say("compute capability %s: fp16 with loss scaling; bf16 would only be emulated", d.ComputeCapability)
+	case capability > 0:
+		c.Precision = FP32
+		c.say("compute capability %s: no tensor cores, so fp32", d.ComputeCapability)
 	default:
 		c.Precision = FP32
-		c.say("compute capability %s: no tensor cores, fp32", or(d.ComputeCapability, "unknown"))
+		c.say("compute capability unknown: fp32, which every GPU has")
 	}
 	n := batchFor(capability, d.MemoryFreeMiB)
-	c.say("%d MiB free: start with a batch of up to %d", d.MemoryFreeMiB, n)
+	switch used := d.MemoryTotalMiB - d.MemoryFreeMiB; {
+	case d.MemoryTotalMiB == 0:
+		c.say("the driver does not tell the memory: begin with a batch of %d", n)
+	case d.MemoryFreeMiB < tooFull:
+		c.say("only %d MiB free, %d in use: workers will run out of memory; nvidia-smi shows who holds it", d.MemoryFreeMiB, used)
+	case used > d.MemoryTotalMiB/10:
+		c.say("%d MiB free, %d in use by other programs: room for a batch of %d to begin with", d.MemoryFreeMiB, used, n)
+	default:
+		c.say("%d MiB free: room for a batch of %d to begin with", d.MemoryFreeMiB, n)
+	}
 	return n
 }
 
-// batchFor returns the batch to start with. The thresholds are MiB free, a
-// little below what such cards report when nothing else runs on them.
-func batchFor(capability float64, free int64) int {
-	steps := []struct {
-		free  int64
-		batch int
-	}{{60_000, 16}, {32_000, 8}, {19_000, 4}, {10_000, 2}} // A100-80; A100-40; L4, 4090; 12 GB
-	if capability < 8 {
-		steps[0].batch, steps[1].batch, steps[2].batch = 8, 8, 4 // V100-32, and 16 GB: 2
-		steps[1].free = 28_000
-	}
-	if capability < 7 {
-		return 2
-	}
-	for _, s := range steps {
-		if free >= s.free {
-			return s.batch
+// batchFor returns the batch to start with; who runs out of memory halves it.
+// The thresholds lie between what such cards report when idle and what the next
+// smaller ones do.
+func batchFor(capability float64, freeMiB int64) int {
+	for _, row := range []struct {
+		capability float64
+		freeMiB    int64
+		batch      int
+	}{
+		{8, 60_000, 16}, // A100-80, H100, RTX PRO 6000
+		{8, 32_000, 8},  // A100-40, L40S
+		{8, 19_000, 4},  // L4, A10, RTX 3090 and 4090
+		{8, 10_000, 2},
+		{7, 28_000, 8}, // V100-32, Quadro RTX 8000
+		{7, 19_000, 4}, // Titan RTX
+		{0, 10_000, 2}, // T4, V100-16; P100
+	} {
+		if capability >= row.capability && freeMiB >= row.freeMiB {
+			return row.batch
 		}
 	}
 	return 1
@@ -187,6 +218,9 @@ func (c *Choice) precision(wish string, d *Device) error {
 			fmt.Sprintf("bf16 needs compute capability 8.0, and %s has %s", d.Name, or(d.ComputeCapability, "an unknown one")),
 			"give fp16, fp32 or auto",
 		}
+	}
+	if wish != c.Precision {
+		c.say("%s, because it was asked for", wish)
 	}
 	c.Precision = wish
 	return nil

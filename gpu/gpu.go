@@ -5,19 +5,15 @@
 // columns both can be; rules in gigabytes take a T4 for a V100.
 package gpu
 
-import (
-	"context"
-	"errors"
-	"time"
-)
+import "context"
 
 // A Device is one GPU, or one slice (MIG instance) of a GPU.
 type Device struct {
-	Index             int    `json:"index"` // in PCI bus order
+	Index             int    `json:"index"` // in PCI bus order; a slice has that of its GPU
 	Name              string `json:"name"`
 	UUID              string `json:"uuid"`
-	MemoryTotalMiB    int64  `json:"memory_total_mib"`
-	MemoryFreeMiB     int64  `json:"memory_free_mib"`
+	MemoryTotalMiB    int64  `json:"memory_total_mib"`   // 0 if the driver does not tell
+	MemoryFreeMiB     int64  `json:"memory_free_mib"`    // likewise
 	ComputeCapability string `json:"compute_capability"` // "7.5"; empty if unknown
 	MIG               bool   `json:"mig"`
 }
@@ -32,42 +28,16 @@ const (
 	SourceNone Source = "none"
 )
 
-// Inventory is what was found on this machine.
+// Inventory is what was found on this machine. No devices are no error: then
+// the CPU trains.
 type Inventory struct {
 	Devices []Device
 	Source  Source
 }
 
-// A Lister lists the devices of this machine. A machine without a driver has
-// none: that is errNoDriver, and the next lister is asked.
+// A Lister lists the devices of this machine, in PCI bus order. A machine
+// without a driver is errNoDriver: the next lister is asked. A call into a
+// driver that hangs may outlast ctx.
 type Lister interface {
 	List(ctx context.Context) ([]Device, error)
-}
-
-// errNoDriver says that a lister has nobody to ask.
-var errNoDriver = errors.New("there is no NVIDIA driver")
-
-// queryTimeout bounds one question: a GPU that fell off the bus makes the
-// driver hang.
-const queryTimeout = 15 * time.Second
-
-// Detect lists the GPUs of this machine: NVML, else the nvidia-smi at smiPath
-// (found in PATH if empty), else none.
-func Detect(ctx context.Context, smiPath string) (Inventory, error) {
-	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
-	defer cancel()
-	for _, by := range []struct {
-		source Source
-		lister Lister
-	}{{SourceNVML, nvmlLister{}}, {SourceSMI, smiLister{path: smiPath}}} {
-		devices, err := by.lister.List(ctx)
-		if errors.Is(err, errNoDriver) {
-			continue
-		}
-		if err != nil {
-			return Inventory{Source: by.source}, err
-		}
-		return Inventory{Devices: devices, Source: by.source}, nil
-	}
-	return Inventory{Source: SourceNone}, nil
 }

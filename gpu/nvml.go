@@ -4,6 +4,7 @@ package gpu
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/NVIDIA/go-nvml/pkg/nvml"
@@ -11,33 +12,36 @@ import (
 
 // nvmlLister asks the driver's own library, which is loaded when it is needed:
 // the program also runs where there is none.
-type nvmlLister struct{}
+type nvmlLister struct{ lib nvml.Interface }
 
 var _ Lister = nvmlLister{}
 
+func newNVML() nvmlLister { return nvmlLister{nvml.New()} }
+
 // List implements Lister. A GPU that is divided (MIG) is listed as its slices,
-// because a program can use nothing else of it.
-func (nvmlLister) List(context.Context) ([]Device, error) {
-	lib := nvml.New()
-	if ret := lib.Init(); ret != nvml.SUCCESS {
+// because a program can use nothing else of it. One that does not answer, since
+// it is lost or somebody else's, is left out, as long as another does.
+func (l nvmlLister) List(context.Context) ([]Device, error) {
+	if ret := l.lib.Init(); ret != nvml.SUCCESS {
 		return nil, noDriver(ret)
 	}
-	defer lib.Shutdown()
-	n, ret := lib.DeviceGetCount()
+	defer l.lib.Shutdown() //nolint:errcheck // the answer is there already
+	n, ret := l.lib.DeviceGetCount()
 	if ret != nvml.SUCCESS {
 		return nil, fmt.Errorf("count GPUs: %w", ret)
 	}
 	var devices []Device
+	var silent []error
 	for i := range n {
-		handle, ret := lib.DeviceGetHandleByIndex(i)
-		if ret != nvml.SUCCESS {
-			return nil, fmt.Errorf("open GPU %d: %w", i, ret)
-		}
-		found, err := describe(handle, i)
+		found, err := l.describe(i)
 		if err != nil {
-			return nil, err
+			silent = append(silent, err)
+			continue
 		}
 		devices = append(devices, found...)
+	}
+	if n > 0 && len(silent) == n {
+		return nil, errors.Join(silent...)
 	}
 	return devices, nil
 }
@@ -52,14 +56,29 @@ func noDriver(ret nvml.Return) error {
 	}
 }
 
-func describe(handle nvml.Device, index int) ([]Device, error) {
-	whole, err := one(handle, index)
+// describe returns one GPU, or its slices.
+func (l nvmlLister) describe(index int) ([]Device, error) {
+	handle, ret := l.lib.DeviceGetHandleByIndex(index)
+	if ret != nvml.SUCCESS {
+		return nil, fmt.Errorf("open GPU %d: %w", index, ret)
+	}
+	capability := ""
+	if major, minor, ret := handle.GetCudaComputeCapability(); ret == nvml.SUCCESS {
+		capability = fmt.Sprintf("%d.%d", major, minor)
+	}
+	if mode, _, ret := handle.GetMigMode(); ret == nvml.SUCCESS && mode == nvml.DEVICE_MIG_ENABLE {
+		return divided(handle, index, capability)
+	} // older cards do not know the question
+	d, err := one(handle, index, capability)
 	if err != nil {
 		return nil, err
 	}
-	if mode, _, ret := handle.GetMigMode(); ret != nvml.SUCCESS || mode != nvml.DEVICE_MIG_ENABLE {
-		return []Device{whole}, nil // older cards do not know the question
-	}
+	return []Device{d}, nil
+}
+
+// divided returns the slices of a GPU. The GPU itself is not asked for its
+// memory: only root may.
+func divided(handle nvml.Device, index int, capability string) ([]Device, error) {
 	slots, ret := handle.GetMaxMigDeviceCount()
 	if ret != nvml.SUCCESS {
 		return nil, fmt.Errorf("count slices of GPU %d: %w", index, ret)
@@ -68,19 +87,22 @@ func describe(handle nvml.Device, index int) ([]Device, error) {
 	for i := range slots {
 		slice, ret := handle.GetMigDeviceHandleByIndex(i)
 		if ret != nvml.SUCCESS {
-			continue // a slot without a slice
+			continue // a slot without a slice, or with somebody else's
 		}
-		d, err := one(slice, index)
+		d, err := one(slice, index, capability)
 		if err != nil {
 			return nil, err
 		}
-		d.MIG, d.ComputeCapability = true, whole.ComputeCapability
+		d.MIG = true
 		slices = append(slices, d)
+	}
+	if len(slices) == 0 {
+		return nil, fmt.Errorf("open GPU %d: %w", index, errNoSlice)
 	}
 	return slices, nil
 }
 
-func one(handle nvml.Device, index int) (Device, error) {
+func one(handle nvml.Device, index int, capability string) (Device, error) {
 	name, ret := handle.GetName()
 	if ret != nvml.SUCCESS {
 		return Device{}, fmt.Errorf("name GPU %d: %w", index, ret)
@@ -89,13 +111,14 @@ func one(handle nvml.Device, index int) (Device, error) {
 	if ret != nvml.SUCCESS {
 		return Device{}, fmt.Errorf("identify GPU %d: %w", index, ret)
 	}
+	d := Device{Index: index, Name: name, UUID: uuid, ComputeCapability: capability}
 	memory, ret := handle.GetMemoryInfo()
-	if ret != nvml.SUCCESS {
+	switch ret {
+	case nvml.SUCCESS:
+		d.MemoryTotalMiB, d.MemoryFreeMiB = mib(memory.Total), mib(memory.Free)
+	case nvml.ERROR_NOT_SUPPORTED: // memory shared with the CPU
+	default:
 		return Device{}, fmt.Errorf("measure memory of GPU %d: %w", index, ret)
-	}
-	d := Device{Index: index, Name: name, UUID: uuid, MemoryTotalMiB: mib(memory.Total), MemoryFreeMiB: mib(memory.Free)}
-	if major, minor, ret := handle.GetCudaComputeCapability(); ret == nvml.SUCCESS {
-		d.ComputeCapability = fmt.Sprintf("%d.%d", major, minor)
 	}
 	return d, nil
 }
