@@ -24,7 +24,7 @@ LDFLAGS := -s -w $(if $(COMMIT),-X main.commit=$(COMMIT)) $(if $(TAG),-X main.ve
 ACTIVE := VIRTUAL_ENV="$(VENV)" PATH="$(CURDIR):$(BIN):$$PATH"
 
 FUZZTIME ?= 10s
-PYTHON_CODE := training/worker tests scripts $(wildcard packaging)
+PYTHON_CODE := training/worker tests scripts packaging $(wildcard packaging)
 
 ##@ Use
 .PHONY: demo
@@ -52,6 +52,11 @@ build: ## build ./outlast; only NVML is reached through cgo, names and sockets a
 .PHONY: kernel
 kernel: setup build ## make the kernel selectable in .venv's Jupyter
 	@$(ACTIVE) ./outlast install --sys-prefix
+
+.PHONY: wheel
+wheel: setup ## build dist/*.whl for Linux and macOS, x86-64 and arm64
+	for target in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64; do \
+		OUTLAST_TARGET=$$target $(BIN)/python -m build --wheel --no-isolation --outdir dist . ; done
 
 ##@ Check
 .PHONY: test
