@@ -45,6 +45,7 @@ type attempt struct {
 	unkept   error  // why a metric is lost: nothing behind it can be saved
 	refused  string // what the worker did that none may do
 	garbage  int
+	told     map[string]bool // the notes
 
 	life     atomic.Int64 // grows with each sign of life
 	speaker  atomic.Int64 // the process that said hello

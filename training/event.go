@@ -18,6 +18,8 @@ import (
 const (
 	// maxEvent bounds one line of a worker, in bytes.
 	maxEvent = 1 << 20
+	// maxNote bounds what a worker may tell the user, in bytes.
+	maxNote = 4 << 10
 	// maxGarbage is how many bad lines of one worker are logged.
 	maxGarbage = 10
 	// goodbye is how long a worker may take to end, without a sign of life, once
@@ -105,10 +107,34 @@ func (a *attempt) handle(ctx context.Context, e Event) error {
 	case EventFailed:
 		a.failed = &e
 		a.farewell.Store(int64(goodbye))
+	case EventNote:
+		a.note(ctx, e)
 	default:
 		a.reject("unknown event left aside", fmt.Errorf("event %q", string(e.Kind)))
 	}
 	return nil
+}
+
+// note passes on what the worker has to say to the user, once.
+func (a *attempt) note(ctx context.Context, e Event) {
+	text := a.model.Name + ": " + e.Message
+	if e.Failure == failureDiskFull { // it trains on, with nothing to go back to
+		text = a.model.Name + ": the disk was full and a checkpoint could not be written; it is tried again when the next one is due (" + e.Message + ")"
+		a.disk.waiting.Add(1)
+		if a.s.roomFor(ctx, a.model.Name, firstSpace) == nil {
+			a.s.complain(a.model.Name, "", "")
+		}
+		a.disk.waiting.Add(-1)
+	}
+	if len(text) > maxNote || e.Message == "" || a.told[text] {
+		return
+	}
+	if a.told == nil {
+		a.told = map[string]bool{}
+	}
+	if a.told[text] = true; len(a.told) <= maxNotes {
+		a.s.note(a.model.Name, text)
+	}
 }
 
 // keep appends to the metrics. A line that cannot be kept must not be missing

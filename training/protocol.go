@@ -26,6 +26,7 @@ const (
 	EventFinish     EventKind = "finish"
 	EventPaused     EventKind = "paused"
 	EventFailed     EventKind = "failed"
+	EventNote       EventKind = "note" // something the user should know
 )
 
 // An Event is one line on a worker's private descriptor. Which fields it has
@@ -42,7 +43,7 @@ type Event struct {
 	Path      string         `json:"path,omitempty"`
 	Reason    string         `json:"reason,omitempty"`
 	Metrics   map[string]any `json:"metrics,omitempty"`
-	Failure   string         `json:"kind,omitempty"`   // of failed: user, oom, host_oom, disk_full, device_lost
+	Failure   string         `json:"kind,omitempty"`   // of failed: user, oom, host_oom, disk_full, device_lost; of note
 	Memory    *memory        `json:"memory,omitempty"` // of the device: of failed, and of finish
 	Type      string         `json:"type,omitempty"`
 	Message   string         `json:"message,omitempty"`

@@ -85,6 +85,7 @@ func (e evidence) complaint() outcome {
 		trace = text
 	}
 	end, known := recognise(text)
+	known = known && !usersOwn(f.Type)
 	if c, ok := failures()[f.Failure]; ok { // it knows
 		if !known || end.cause != c {
 			end = outcome{cause: c}
@@ -104,11 +105,24 @@ func (e evidence) complaint() outcome {
 	return end
 }
 
+// usersOwn reports whether an exception of this type speaks of the program and
+// not of the machine, whatever it says.
+func usersOwn(exception string) bool {
+	switch exception {
+	case "ValueError", "TypeError", "KeyError", "IndexError", "AttributeError", "NameError", "AssertionError", "NotImplementedError":
+		return true
+	}
+	return false
+}
+
+// failureDiskFull is the kind of a failure, and of a note, that says so.
+const failureDiskFull = "disk_full"
+
 // failures are the kinds of the event failed for which the worker knows the
 // cause.
 func failures() map[string]Cause {
 	return map[string]Cause{
-		"oom": CauseDeviceOOM, "host_oom": CauseHostOOM, "disk_full": CauseDiskFull, "device_lost": CauseDeviceLost,
+		"oom": CauseDeviceOOM, "host_oom": CauseHostOOM, failureDiskFull: CauseDiskFull, "device_lost": CauseDeviceLost,
 	}
 }
 
