@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import operator
-import os
-import signal
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import _rng, _state
+from . import _checkpoint, _failure, _numbers, _rng, _stage, _state, _trainers
 from ._batches import Position
-from ._events import PROTOCOL, Events
+from ._events import Events
+from ._gradients import Gradients
 
 # Exit status of a worker that saved and ended because it was asked to
 # (EX_TEMPFAIL: try again later).
@@ -23,8 +18,6 @@ PAUSED = 75
 
 # Progress is for people: ten times a second is more than they can read.
 PROGRESS_SECONDS = 0.1
-
-STATE_FILE = "outlast.json"
 
 
 class Pause(SystemExit):
@@ -35,7 +28,13 @@ class Pause(SystemExit):
 
 
 class Job:
-    """One model to train. Its methods are for the training thread only."""
+    """One model to train. Its methods are for the training thread only.
+
+    ``name``, ``run``, ``params``, ``seed``, ``attempt`` say what to train;
+    ``batch_size``, ``grad_accum``, ``effective_batch``, ``precision``,
+    ``lora_rank``, ``device``, ``grad_checkpointing``, ``memory_fraction`` how,
+    on this machine; ``dir`` is a scratch folder of this model.
+    """
 
     def __init__(self, spec: dict[str, Any], events: Events) -> None:
         self.name: str = spec["name"]
@@ -55,19 +54,18 @@ class Job:
         self.dir.mkdir(parents=True, exist_ok=True)
 
         self._events = events
-        self._staging = Path(spec["staging"]) if spec["staging"] else None
-        self._every: dict[str, float] = spec["checkpoint_every"]
+        self._stage = _stage.Stage(Path(spec["staging"]), events) if spec["staging"] else None
+        self._pace = _stage.Pace(spec["checkpoint_every"])
         self._checkpoint: dict[str, Any] | None = spec["checkpoint"]
         self._tracked: dict[str, Any] = {}
+        self._gradients = Gradients(self._tracked)
+        self._trainer: _trainers.Trainer | None = None
         self._restored: dict[str, Any] | None = None
         self._position: Position | None = None
         self._step = 0
         self._total = 0
         self._pending: dict[str, Any] = {}
         self._last: dict[str, Any] = {}
-        self._saved_at = time.monotonic()
-        self._saved_step = 0
-        self._staged = 0
         self._told = 0.0
         self._asked_to_pause = False
         self._asked_to_save = False
@@ -88,16 +86,20 @@ class Job:
 
     @property
     def epoch(self) -> int:
-        """The present epoch of batches(), from 0."""
-        return self._position.epoch if self._position else 0
+        """The present epoch of batches(), from 0; before the loop, the one it will begin in."""
+        if self._position:
+            return self._position.epoch
+        position = (self._restored or {}).get("position")
+        return position["epoch"] if position else 0
 
     def track(self, **objects: Any) -> None:
         """Names what a checkpoint holds, and restores the latest one at once.
 
         Objects need state_dict and load_state_dict, or are tensors, arrays,
-        generators, dicts or lists. The global random generators are part of it
-        too. They get their state when the loop begins: what a program draws
-        before that, such as a split of its data, must be the same every time.
+        generators, or dicts and lists of all these. The global random generators
+        are part of it too. They get their state when the loop begins: what a
+        program draws before that, such as a split of its data, must be the same
+        every time.
         """
         if self._looped:
             raise RuntimeError("job.track comes before the loop: it restores the step to begin at")
@@ -107,17 +109,13 @@ class Job:
         folder = self.load()
         if folder is None:
             return
-        state = json.loads((folder / STATE_FILE).read_text())
-        for name in objects:
-            if name not in state["files"]:
-                has = ", ".join(sorted(state["files"])) or "nothing"
-                raise KeyError(
-                    f"the checkpoint at step {state['step']} holds {has}, but not {name!r}. "
-                    "Track the objects that were tracked when it was made, or train with --fresh."
-                )
-            _state.put(objects[name], _state.load(folder / state["files"][name]))
+        state = _checkpoint.read(folder)
+        _checkpoint.restore(folder, state, objects, self.device)
+        self._restore(state)
+
+    def _restore(self, state: dict[str, Any]) -> None:
         self._restored = state
-        self._step = self._saved_step = state["step"]
+        self._step = state["step"]
         self._last = state["metrics"]
         self._say_restored()
 
@@ -132,41 +130,38 @@ class Job:
         After each one it saves if a checkpoint is due, and ends the worker if it
         was asked to pause. A step that is left by ``break`` counts as done.
         """
-        total = _whole(total, "job.steps(total)")
+        total = _numbers.whole(total, "job.steps(total)")
         self._enter(total)
         try:
             while self._step < total:
-                self._in_body = True
+                self._body()
                 yield self._step
-                self._in_body = False
                 self._completed()
         finally:
             self._leave()
 
     def batches(self, loader: Any, epochs: int) -> Iterator[Any]:
-        """Yields the batches of a data loader, for so many epochs.
+        """Yields the batches of a data loader, for so many epochs; each is a step.
 
         After a resume it goes on with the batch that would have come next, in
         the order of the run that was not disturbed. job.epoch and job.step say
         where it is.
         """
-        epochs = _whole(epochs, "job.batches(loader, epochs)")
-        try:
-            total = len(loader) * epochs
-        except TypeError:  # a loader without a length
-            total = 0
-        self._enter(total)
-        position = self._position = Position(loader)
-        if self._restored and self._restored["position"]:
-            position.restore(self._restored["position"])
+        epochs = _numbers.whole(epochs, "job.batches(loader, epochs)")
+        generators = [v for v in self._tracked.values() if _rng.kind(v)]
+        position = Position(loader, self.batch_size, generators)
+        before = self._restored and self._restored["position"]
+        if before and (note := position.restore(before)):
+            self._events.send("note", kind="batch_size", step=self._step, message=note)
+        left = position.left(epochs)
+        self._enter(0 if left is None else self._step + left)
+        self._position = position
         try:
             while position.epoch < epochs:
-                batches = position.begin()
-                for batch in batches:
+                for batch in position.begin():
                     position.taken += 1
-                    self._in_body = True
+                    self._body()
                     yield batch
-                    self._in_body = False
                     self._completed()
                 position.next_epoch()
         finally:
@@ -179,14 +174,23 @@ class Job:
             raise RuntimeError("a job has one loop over job.steps or job.batches")
         self._looped = self._in_loop = True
         self._total = total
-        if self._restored:
+        folder = self.load()
+        if self._restored and folder:
+            self._gradients.restore(folder, self._restored["gradients"])
             _rng.set_state(self._restored["rng"])
+        elif folder:
+            message = "job.track was not called, so nothing was restored: training begins at step 0 again"
+            self._events.send("note", kind="untracked", step=0, message=message)
         self._say_restored()
-        self._saved_at = time.monotonic()
+        self._pace.saved(self._step)
         self._progress(force=True)
 
     def _leave(self) -> None:
         self._in_loop = False
+
+    def _body(self) -> None:
+        self._gradients.watch()
+        self._in_body = True
 
     def _settle(self) -> None:
         """Counts a step that was left by break.
@@ -202,23 +206,18 @@ class Job:
 
     def _completed(self) -> None:
         """Takes note of a step whose body has run."""
+        self._in_body = False
         self._flush_metrics()
         self._step += 1
         self._progress(force=self._step == self._total)
         if self._asked_to_pause:
+            self._save("pause")
             self._pause()
         if self._asked_to_save:
             self._asked_to_save = False
             self._save("asked")
-        elif self._due():
+        elif self._pace.due(self._step):
             self._save("due")
-
-    def _due(self) -> bool:
-        if steps := self._every.get("steps"):
-            return self._step - self._saved_step >= steps
-        if seconds := self._every.get("seconds"):
-            return time.monotonic() - self._saved_at >= seconds
-        return False
 
     def _progress(self, force: bool = False) -> None:
         now = time.monotonic()
@@ -229,7 +228,7 @@ class Job:
     def log(self, **metrics: Any) -> None:
         """Notes numbers for this step; several calls in one step are one entry."""
         self._settle()
-        self._pending.update(_numbers(metrics))
+        self._pending.update(_numbers.plain(metrics))
         self._last = {**self._last, **self._pending}
 
     def _flush_metrics(self) -> None:
@@ -251,27 +250,26 @@ class Job:
         return Path(self._checkpoint["path"]) if self._checkpoint else None
 
     def _save(self, reason: str) -> None:
-        self._saved_at, self._saved_step = time.monotonic(), self._step
-        if self._staging is None:
-            return
-        self._staged += 1
-        folder = self._staging / f"{self._step}-{self._staged}"
-        folder.mkdir(parents=True)
-        files = {name: _state.save(folder, name, value) for name, value in self._tracked.items()}
-        state = {
+        self._pace.saved(self._step)
+        if self._stage:
+            self._stage.put(self._step, reason, self._fill)
+
+    def _fill(self, folder: Path) -> dict[str, Any]:
+        """Writes a checkpoint's files, and returns what stands beside them in outlast.json."""
+        if self._trainer:
+            self._trainer.write(folder)
+        return {
             "format": 1,
             "step": self._step,
             "total": self._total,
             "position": self._position.state() if self._position else None,
+            "gradients": self._gradients.save(folder),
             "rng": _rng.get_state(),
             "metrics": self._last,
-            "files": files,
+            **_checkpoint.write(folder, self._tracked),
         }
-        (folder / STATE_FILE).write_text(json.dumps(state))
-        self._events.send("checkpoint", step=self._step, path=str(folder), reason=reason)
 
     def _pause(self) -> None:
-        self._save("pause")
         self._events.send("paused", step=self._step)
         raise Pause
 
@@ -283,91 +281,21 @@ class Job:
         self._say_restored()
         self._flush_metrics()
         # Not logged: they belong to the model, and there is no step of this number.
-        self._last = {**self._last, **_numbers(metrics)}
+        self._last = {**self._last, **_numbers.plain(metrics)}
         self._save("final")
         self._progress(force=True)
-        self._events.send("finish", step=self._step, metrics=self._last)
+        memory = {k: v for k, v in _failure.device_memory().items() if k == "peak_mib"}
+        self._events.send("finish", step=self._step, metrics=self._last, **({"memory": memory} if memory else {}))
         self._finished = True
+
+    def callback(self, trainer: str) -> Any:
+        """The adapter for a trainer: ``"transformers"``, ``"lightning"`` or ``"keras"``.
+
+        It is given to the trainer among its callbacks, in the place of a loop
+        over steps or batches. Its class says how that trainer is resumed.
+        """
+        self._trainer = _trainers.make(trainer, self)
+        return self._trainer.callback
 
     def _on_sigterm(self, *_: Any) -> None:
         self._asked_to_pause = True
-
-
-def _whole(value: Any, call: str) -> int:
-    """The whole number that a caller of call gave."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise TypeError(
-            f"{call}: a {type(value).__name__} is no whole number. "
-            "A number of steps goes to job.steps, a data loader to job.batches."
-        ) from None
-
-
-def _numbers(metrics: dict[str, Any]) -> dict[str, Any]:
-    """The metrics as plain numbers."""
-    plain = {}
-    for name, value in metrics.items():
-        if hasattr(value, "item"):  # a tensor or a numpy number
-            value = value.item()
-        if not isinstance(value, (int, float, str)):
-            raise TypeError(
-                f"job.log({name}=...): a {type(value).__name__} is no number. "
-                "Log one number for each name, such as loss.item()."
-            )
-        plain[name] = value
-    return plain
-
-
-_the_job: Job | None = None
-
-
-def job() -> Job:
-    """The job of this process; outside a run, a stand-alone one."""
-    global _the_job
-    if _the_job is None:
-        path = os.environ.get("OUTLAST_JOB")
-        _the_job = _worker(json.loads(Path(path).read_text())) if path else _stand_alone()
-        _rng.seed(_the_job.seed)
-    return _the_job
-
-
-def _worker(spec: dict[str, Any]) -> Job:
-    # Taken, not read: what this process starts (a data loader's processes, on some
-    # systems with a fresh Python) learns about the job, but does not speak for it.
-    fd = os.environ.pop("OUTLAST_EVENTS_FD", None)
-    if not fd:
-        return Job({**spec, "staging": None}, Events(None))
-    events = Events(int(fd))
-    events.send("hello", protocol=PROTOCOL, pid=os.getpid(), python=sys.version.split()[0])
-    made = Job(spec, events)
-    # The supervisor decides what an interrupt means; it asks for a pause by SIGTERM.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, made._on_sigterm)
-    if hasattr(os, "register_at_fork"):  # a data loader ends its processes by SIGTERM
-        os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    return made
-
-
-def _stand_alone() -> Job:
-    name = Path(sys.argv[0]).stem or "job"
-    spec = {
-        "name": name,
-        "run": "stand-alone",
-        "params": {},
-        "seed": 0,
-        "attempt": 1,
-        "batch_size": 16,
-        "grad_accum": 1,
-        "effective_batch": 16,
-        "precision": "fp32",
-        "lora_rank": 16,
-        "device": "cpu",
-        "grad_checkpointing": False,
-        "memory_fraction": 0.0,
-        "dir": tempfile.mkdtemp(prefix=f"outlast-{name}-"),
-        "staging": None,
-        "checkpoint": None,
-        "checkpoint_every": {},
-    }
-    return Job(spec, Events(None))

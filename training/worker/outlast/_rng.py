@@ -6,19 +6,11 @@ Everything has a JSON form, so that a checkpoint holds no pickle of it.
 from __future__ import annotations
 
 import base64
-import importlib.abc
-import importlib.machinery
 import random
 import sys
 from typing import Any
 
-
-def _torch() -> Any:
-    return sys.modules.get("torch")
-
-
-def _numpy() -> Any:
-    return sys.modules.get("numpy")
+from . import _imports
 
 
 def pack(tensor: Any) -> str:
@@ -34,24 +26,68 @@ def unpack(text: str) -> Any:
     return torch.frombuffer(bytearray(base64.b64decode(text)), dtype=torch.uint8).clone()
 
 
-def python_state(generator: Any = random) -> list:
-    """The state of Python's generator, or of a random.Random."""
+def kind(value: Any) -> str | None:
+    """Which library's generator a value is, or None if it is no generator."""
+    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+    if isinstance(value, random.Random):
+        return "python"
+    if torch and isinstance(value, torch.Generator):
+        return "torch"
+    if numpy and isinstance(value, numpy.random.Generator):
+        return "numpy"
+    if numpy and isinstance(value, numpy.random.RandomState):
+        return "numpy_legacy"
+    return None
+
+
+def state_of(generator: Any) -> Any:
+    """The state of one generator of any library, in its JSON form."""
+    how = kind(generator)
+    if how == "torch":
+        return pack(generator.get_state())
+    if how == "numpy":
+        return _jsonable(generator.bit_generator.state)
+    if how == "numpy_legacy":
+        return _jsonable(generator.get_state(legacy=False))
     version, numbers, gauss = generator.getstate()
     return [version, list(numbers), gauss]
 
 
-def set_python_state(state: list, generator: Any = random) -> None:
-    """Sets what python_state returned."""
-    generator.setstate((state[0], tuple(state[1]), state[2]))
+def set_state_of(generator: Any, state: Any) -> None:
+    """Sets what state_of returned."""
+    how = kind(generator)
+    if how == "torch":
+        generator.set_state(unpack(state))
+    elif how == "numpy":
+        generator.bit_generator.state = state
+    elif how == "numpy_legacy":
+        generator.set_state(_with_key(state))
+    else:
+        generator.setstate((state[0], tuple(state[1]), state[2]))
+
+
+def _jsonable(state: Any) -> Any:
+    """A numpy state with its arrays as lists; its setters take these too."""
+    if isinstance(state, dict):
+        return {k: _jsonable(v) for k, v in state.items()}
+    return state.tolist() if hasattr(state, "tolist") else state
+
+
+def _with_key(state: dict[str, Any]) -> dict[str, Any]:
+    """A legacy state whose key is an array, which its setter insists on."""
+    import numpy
+
+    inner = {**state["state"], "key": numpy.array(state["state"]["key"], dtype=numpy.uint32)}
+    return {**state, "state": inner}
 
 
 def get_state() -> dict[str, Any]:
     """The state of every global generator that is loaded."""
-    state: dict[str, Any] = {"python": python_state()}
-    if numpy := _numpy():
-        kind, keys, pos, has_gauss, gauss = numpy.random.get_state(legacy=True)
-        state["numpy"] = [kind, keys.tolist(), int(pos), int(has_gauss), float(gauss)]
-    if torch := _torch():
+    version, numbers, gauss = random.getstate()
+    state: dict[str, Any] = {"python": [version, list(numbers), gauss]}
+    if numpy := sys.modules.get("numpy"):
+        state["numpy"] = _jsonable(numpy.random.get_state(legacy=False))
+    if torch := sys.modules.get("torch"):
         state["torch"] = pack(torch.get_rng_state())
         # Asking for a state would initialise CUDA; only one that is in use has one.
         if torch.cuda.is_initialized():
@@ -61,13 +97,12 @@ def get_state() -> dict[str, Any]:
 
 def set_state(state: dict[str, Any]) -> None:
     """Sets what get_state returned, as far as the libraries are there."""
-    set_python_state(state["python"])
+    version, numbers, gauss = state["python"]
+    random.setstate((version, tuple(numbers), gauss))
     if "numpy" in state:
         import numpy
 
-        kind, keys, pos, has_gauss, gauss = state["numpy"]
-        keys = numpy.array(keys, dtype=numpy.uint32)
-        numpy.random.set_state((kind, keys, pos, has_gauss, gauss))
+        numpy.random.set_state(_with_key(state["numpy"]))
     if "torch" in state:
         import torch
 
@@ -84,38 +119,5 @@ def seed(value: int) -> None:
     A program that seeds nothing is then the same program in every attempt.
     """
     random.seed(value)
-    seeders = {
-        "numpy": lambda m: m.random.seed(value % 2**32),
-        "torch": lambda m: m.manual_seed(value),
-    }
-    waiting = {}
-    for name, seeder in seeders.items():
-        if name in sys.modules:
-            seeder(sys.modules[name])
-        else:
-            waiting[name] = seeder
-    if waiting:
-        sys.meta_path.insert(0, _AfterImport(waiting))
-
-
-class _AfterImport(importlib.abc.MetaPathFinder):
-    """Calls a function with a module once it has been imported."""
-
-    def __init__(self, waiting: dict[str, Any]) -> None:
-        self._waiting = waiting
-
-    def find_spec(self, name: str, path: Any = None, target: Any = None) -> Any:
-        seeder = self._waiting.pop(name, None)
-        if seeder is None:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(name, path)
-        if spec is None or spec.loader is None:
-            return spec
-        load = spec.loader.exec_module
-
-        def exec_module(module: Any) -> None:
-            load(module)
-            seeder(module)
-
-        spec.loader.exec_module = exec_module  # type: ignore[method-assign]
-        return spec
+    _imports.after("numpy", lambda numpy: numpy.random.seed(value % 2**32))
+    _imports.after("torch", lambda torch: torch.manual_seed(value))

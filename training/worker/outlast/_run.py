@@ -6,12 +6,12 @@ import json
 import linecache
 import os
 import sys
-import traceback
 import types
 from pathlib import Path
 from typing import Any
 
-from . import _job
+from . import _failure, _start
+from ._job import Job
 
 HERE = str(Path(__file__).parent)
 
@@ -24,7 +24,7 @@ def main(path: str) -> int:
     sys.modules["__main__"] = module
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)
-    job = _job.job()
+    job = _start.job()
     files = [*code["shared"], code["path"]]
     if code["kind"] == "script":
         sys.argv = [code["path"]]
@@ -33,17 +33,26 @@ def main(path: str) -> int:
         module.job = job  # type: ignore[attr-defined]
         sys.path.insert(0, os.getcwd())
     try:
-        for file in files:
-            execute(Path(file), module.__dict__)
-        if not job._finished:
-            job.finish()
-    except SystemExit as end:
-        if end.code in (None, 0) and not job._finished:
-            job.finish()
+        return _run(job, files, module.__dict__)
+    except SystemExit:
         raise
     except BaseException as error:  # whatever the user's code raised
-        report(job, error)
-        return 1
+        return report(job, error)
+
+
+def _run(job: Job, files: list[str], namespace: dict[str, Any]) -> int:
+    status = None
+    try:
+        for file in files:
+            execute(Path(file), namespace)
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise
+        status = end
+    if not job._finished:
+        job.finish()
+    if status is not None:
+        raise status
     return 0
 
 
@@ -53,28 +62,15 @@ def execute(file: Path, namespace: dict[str, Any]) -> None:
     exec(compile(file.read_text(), str(file), "exec"), namespace)
 
 
-def message(error: BaseException) -> str:
-    """What error says, within the length of an event."""
-    try:
-        return str(error)[:16_000]
-    except Exception:  # the user's own __str__
-        return "<exception str() failed>"
-
-
-def report(job: _job.Job, error: BaseException) -> None:
-    """Says what the user's code raised, without our own frames around it."""
+def report(job: Job, error: BaseException) -> int:
+    """Says what the user's code raised, without our own frames around it; returns the exit status."""
     linecache.checkcache()
     tb = error.__traceback__
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(HERE):
         tb = tb.tb_next
-    text = "".join(traceback.format_exception(type(error), error, tb))
+    failed = _failure.describe(error, tb)
     sys.stdout.flush()
-    sys.stderr.write(text)
+    sys.stderr.write(failed["traceback"])
     sys.stderr.flush()
-    job._events.send(
-        "failed",
-        kind="user",
-        type=type(error).__name__,
-        message=message(error),
-        traceback=text[-16_000:],
-    )
+    job._events.send("failed", **failed)
+    return _failure.STATUS[failed["kind"]]

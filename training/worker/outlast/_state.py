@@ -1,160 +1,170 @@
-"""What a checkpoint holds: each tracked object in a file under its own name.
+"""What can be tracked: how its state is taken, and given back in place.
 
-The files can be read without Outlast: ``torch.load``, ``numpy.load``, JSON.
+In place matters: an optimizer holds the very tensors of a model, and a program
+the very lists it made. What is restored is therefore written into the objects
+that are there, as far as there are any.
 """
 
 from __future__ import annotations
 
-import json
-import pickle
-import random
 import sys
-from pathlib import Path
+import weakref
 from typing import Any
 
 from . import _rng
 
-# Files of a checkpoint that hold no tracked object.
+# Names of files of a checkpoint that hold no tracked object.
 RESERVED = ("manifest", "outlast")
+
+CURE = (
+    "Track objects with state_dict and load_state_dict, tensors, numpy arrays, random generators, "
+    "dicts or lists; a number or a text goes into a dict, which is changed in place."
+)
 
 
 def check(name: str, value: Any) -> None:
     """Refuses what cannot be saved and restored."""
     if name in RESERVED:
         raise ValueError(f"job.track({name}=...): this is the name of a file of Outlast's own.")
-    if kind(value) is None:
-        raise TypeError(
-            f"job.track({name}=...): a {type(value).__name__} has no state that can be saved. "
-            "Track objects with state_dict and load_state_dict, tensors, numpy arrays, "
-            "random generators, dicts or lists."
-        )
+    how = kind(value)
+    if how is None or how == "tuple":
+        what = f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+        raise TypeError(f"job.track({name}=...): {what} has no state that can be saved and restored. {CURE}")
+    if how == "array" and value.dtype.hasobject:
+        raise TypeError(f"job.track({name}=...): an array of Python objects cannot be saved. Use a list.")
 
 
 def kind(value: Any) -> str | None:
-    """How a value is saved, or None if it cannot be."""
+    """How a value is saved, or None if it has no state of its own."""
     torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
+    if isinstance(value, type):
+        return None
     if hasattr(value, "state_dict") and hasattr(value, "load_state_dict"):
         return "state_dict"
     if torch and isinstance(value, torch.Tensor):
         return "tensor"
-    if torch and isinstance(value, torch.Generator):
-        return "torch_generator"
     if numpy and isinstance(value, numpy.ndarray):
         return "array"
-    if numpy and isinstance(value, numpy.random.Generator):
-        return "numpy_generator"
-    if isinstance(value, random.Random):
-        return "random"
-    if isinstance(value, (dict, list)):
-        return "container"
-    return None
+    if _rng.kind(value):
+        return "generator"
+    if isinstance(value, dict):
+        return "dict"
+    if isinstance(value, list):
+        return "list"
+    return "tuple" if isinstance(value, tuple) else None
 
 
 def get(value: Any) -> Any:
-    """The state of a tracked value."""
+    """The state of a tracked value. Its tensors and arrays are not copied."""
     how = kind(value)
     if how == "state_dict":
-        return value.state_dict()
+        return _without_weak(value.state_dict())
     if how == "tensor":
-        return value.detach()
-    if how == "torch_generator":
-        return _rng.pack(value.get_state())
-    if how == "numpy_generator":
-        return value.bit_generator.state
-    if how == "random":
-        return _rng.python_state(value)
+        tensor = value.detach()
+        # A part of a larger tensor would take all of it along.
+        return tensor.clone() if _is_part(tensor) else tensor
+    if how == "generator":
+        return _rng.state_of(value)
+    if how == "dict":
+        parts = {k: get(v) for k, v in value.items()}
+        return value if all(parts[k] is v for k, v in value.items()) else parts
+    if how in ("list", "tuple"):
+        parts = [get(v) for v in value]
+        same = all(a is b for a, b in zip(parts, value, strict=True))
+        return value if same else parts if how == "list" else tuple(parts)
     return value
 
 
-def put(value: Any, state: Any) -> None:
-    """Gives a tracked value the state that get returned."""
-    how = kind(value)
-    if how == "state_dict":
-        value.load_state_dict(state)
-    elif how == "tensor":
-        value.detach().copy_(state)
-    elif how == "torch_generator":
-        value.set_state(_rng.unpack(state))
-    elif how == "array":
-        value[...] = state
-    elif how == "numpy_generator":
-        value.bit_generator.state = state
-    elif how == "random":
-        _rng.set_python_state(state, value)
-    elif isinstance(value, dict):
-        value.clear()
-        value.update(state)
-    else:
-        value[:] = state
+def _without_weak(state: Any) -> Any:
+    # Some releases of torch hand out a scheduler's weak references, which no file
+    # can hold; the object that gets the state has its own.
+    if type(state) is dict and any(isinstance(v, weakref.ref) for v in state.values()):
+        return {k: v for k, v in state.items() if not isinstance(v, weakref.ref)}
+    return state
 
 
-def save(folder: Path, name: str, value: Any) -> str:
-    """Writes a value's state below folder; returns the file's name."""
-    state = get(value)
-    torch, numpy = sys.modules.get("torch"), sys.modules.get("numpy")
-    if torch and _holds(state, torch.Tensor):
-        torch.save(state, folder / f"{name}.pt")
-        return f"{name}.pt"
-    if numpy and isinstance(state, numpy.ndarray):
-        numpy.save(folder / f"{name}.npy", state, allow_pickle=False)
-        return f"{name}.npy"
-    if numpy and _arrays(state, numpy):
-        numpy.savez(folder / f"{name}.npz", **state)
-        return f"{name}.npz"
-    try:
-        text = json.dumps(state)
-        if json.loads(text) == state:  # tuples and number keys would not come back the same
-            (folder / f"{name}.json").write_text(text)
-            return f"{name}.json"
-    except (TypeError, ValueError):
-        pass
-    if torch:
-        torch.save(state, folder / f"{name}.pt")
-        return f"{name}.pt"
-    (folder / f"{name}.pkl").write_bytes(pickle.dumps(state))
-    return f"{name}.pkl"
-
-
-def load(path: Path) -> Any:
-    """Reads what save wrote. The caller has verified the file's digest."""
-    if path.suffix == ".json":
-        return json.loads(path.read_text())
-    if path.suffix == ".pkl":
-        return pickle.loads(path.read_bytes())
-    if path.suffix in (".npy", ".npz"):
-        import numpy
-
-        found = numpy.load(path, allow_pickle=False)
-        return dict(found) if path.suffix == ".npz" else found
-    return _torch_load(path)
-
-
-def _torch_load(path: Path) -> Any:
+def _is_part(tensor: Any) -> bool:
     import torch
 
-    # To the CPU first: load_state_dict moves each tensor to its parameter's
-    # device, and the checkpoint may come from a machine with other GPUs.
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError):
-        # Some schedulers keep functions in their state. The file is the one
-        # that this run wrote: its SHA-256 was compared with the manifest.
-        return torch.load(path, map_location="cpu", weights_only=False)
+    if tensor.layout != torch.strided or tensor.is_quantized:
+        return False
+    storage = tensor.untyped_storage() if hasattr(tensor, "untyped_storage") else tensor.storage()
+    size = storage.nbytes() if hasattr(storage, "nbytes") else 0
+    return size > 2 * tensor.numel() * tensor.element_size()
 
 
-def _holds(state: Any, tensor: type) -> bool:
-    if isinstance(state, tensor):
-        return True
-    if isinstance(state, dict):
-        return any(_holds(v, tensor) for v in state.values())
-    if isinstance(state, (list, tuple)):
-        return any(_holds(v, tensor) for v in state)
-    return False
+def put(name: str, value: Any, state: Any, device: str | None = None) -> None:
+    """Gives a tracked value the state that get returned.
+
+    Tensors for which there is none in place yet go to device.
+    """
+    _into(name, value, state, device)
 
 
-def _arrays(state: Any, numpy: Any) -> bool:
-    return (
-        isinstance(state, dict)
-        and bool(state)
-        and all(isinstance(k, str) and isinstance(v, numpy.ndarray) for k, v in state.items())
-    )
+def _into(path: str, old: Any, new: Any, device: str | None) -> Any:
+    """Writes new into old if that is possible; returns what is to stand there."""
+    how = kind(old)
+    if how == "state_dict":
+        old.load_state_dict(new)
+        return old
+    if how == "generator":
+        _rng.set_state_of(old, new)
+        return old
+    if how in ("tensor", "array") and kind(new) == how:
+        return _copy(path, how, old, new)
+    if how == kind(new) == "dict":
+        parts = {k: _into(f"{path}[{k!r}]", old.get(k), v, device) for k, v in new.items()}
+        old.clear()
+        old.update(parts)
+        return old
+    if how in ("list", "tuple") and how == kind(new):
+        there = [*old, *[None] * len(new)]
+        parts = [_into(f"{path}[{i}]", there[i], v, device) for i, v in enumerate(new)]
+        if how == "tuple":
+            return tuple(parts) if type(old) is tuple else new
+        old[:] = parts
+        return old
+    return _to(new, device) if device else new
+
+
+def _copy(path: str, how: str, old: Any, new: Any) -> Any:
+    if tuple(old.shape) != tuple(new.shape):
+        if "[" in path:  # within a container a tensor may grow
+            return new.to(old.device) if how == "tensor" else new
+        raise ValueError(
+            f"job.track({path}=...): it has the shape {tuple(old.shape)}, but {tuple(new.shape)} in the checkpoint. "
+            "Make it as it was when the checkpoint was made, or train with --fresh."
+        )
+    if how == "array":
+        if "[" in path and old.dtype != new.dtype:
+            return new
+        old[...] = new
+    elif old.layout != new.layout or ("[" in path and old.dtype != new.dtype):
+        return new.to(old.device)
+    else:
+        old.detach().copy_(new)
+    return old
+
+
+def _to(value: Any, device: str) -> Any:
+    """A loaded value with its tensors on device."""
+    how = kind(value)
+    if how == "tensor":
+        return value.to(device)
+    if how == "dict":
+        return {k: _to(v, device) for k, v in value.items()}
+    if how == "list":
+        return [_to(v, device) for v in value]
+    if type(value) is tuple:
+        return tuple(_to(v, device) for v in value)
+    return value
+
+
+def tensors(value: Any) -> list[Any]:
+    """The tensors in a state, however deep."""
+    how = kind(value)
+    if how == "tensor":
+        return [value]
+    if how == "dict":
+        return [t for v in value.values() for t in tensors(v)]
+    return [t for v in value for t in tensors(v)] if how in ("list", "tuple") else []

@@ -57,11 +57,7 @@ def test_a_script_imports_what_lies_beside_it(run: Run) -> None:
 
 
 def test_classes_of_the_code_can_be_pickled(run: Run) -> None:
-    ended = run(
-        "import pickle\n"
-        "class Sample: pass\n"
-        "print(type(pickle.loads(pickle.dumps(Sample()))) is Sample)"
-    )
+    ended = run("import pickle\nclass Sample: pass\nprint(type(pickle.loads(pickle.dumps(Sample()))) is Sample)")
     assert ended.output == "True\n"
 
 

@@ -63,7 +63,7 @@ def test_floats_keep_every_bit(run: Run) -> None:
 
 
 def test_prints_are_never_taken_for_events(run: Run) -> None:
-    ended = run("print('{\"event\": \"finish\", \"step\": 9}')\nfor step in job.steps(1): pass")
+    ended = run('print(\'{"event": "finish", "step": 9}\')\nfor step in job.steps(1): pass')
     assert ended.one("finish")["step"] == 1
     assert '{"event": "finish", "step": 9}' in ended.output
 

@@ -46,11 +46,7 @@ def test_the_causes_of_an_error_are_told_too(run: Run) -> None:
 
 
 def test_a_step_that_raises_is_not_done(run: Run) -> None:
-    ended = run(
-        "for step in job.steps(5):\n"
-        "    job.log(loss=step)\n"
-        "    if step == 2: raise ValueError('no')"
-    )
+    ended = run("for step in job.steps(5):\n    job.log(loss=step)\n    if step == 2: raise ValueError('no')")
     assert ended.metrics == [(0, {"loss": 0}), (1, {"loss": 1})]
     assert max(e["step"] for e in ended.all("progress")) <= 2
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,6 +171,18 @@ class Worker:
             event = found()
         assert event, f"no event {kind!r}\n{self.ended() if self._over else self._events}"
         return event
+
+    def live(self) -> Iterator[dict[str, Any]]:
+        """Its events as they come, to the last."""
+        seen: list[dict[str, Any]] = []
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: len(self._events) > len(seen) or self._over, PATIENCE)
+                new = self._events[len(seen) :]
+            if not new:
+                return
+            seen.extend(new)
+            yield from new
 
     def terminate(self) -> None:
         """Asks it to pause."""

@@ -1,0 +1,36 @@
+"""Checks of what users pass: metrics, and numbers of steps."""
+
+from __future__ import annotations
+
+import contextlib
+import operator
+from typing import Any
+
+
+def whole(value: Any, call: str) -> int:
+    """The whole number that a caller of call gave."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(
+            f"{call}: a {type(value).__name__} is no whole number. "
+            "A number of steps goes to job.steps, a data loader to job.batches."
+        ) from None
+
+
+def plain(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics as plain numbers."""
+    return {name: _plain(name, value) for name, value in metrics.items()}
+
+
+def _plain(name: str, value: Any) -> Any:
+    number = value
+    if hasattr(value, "item"):  # a tensor or a numpy number
+        with contextlib.suppress(ValueError, RuntimeError):  # it holds several
+            number = value.item()
+    if not isinstance(number, (int, float, str)):
+        raise TypeError(
+            f"job.log({name}=...): a {type(value).__name__} is no number. "
+            "Log one number for each name, such as loss.item()."
+        )
+    return number
