@@ -6,6 +6,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"golang.org/x/term"
 
@@ -13,7 +14,7 @@ import (
 )
 
 // terminal shows views as text. Where the output is no terminal, a live view
-// becomes a log: it is written again only when it has news.
+// becomes a log: what is new is written as lines, and the whole at its end.
 type terminal struct {
 	mu  sync.Mutex
 	out io.Writer
@@ -28,11 +29,29 @@ func newTerminal(out io.Writer) *terminal {
 	return t
 }
 
-// Show implements magics.Screen.
+// size returns how many characters and lines the terminal shows; 0 if it is
+// none, or does not say.
+func (t *terminal) size() (width, height int) {
+	if t.fd < 0 {
+		return 0, 0
+	}
+	width, height, err := term.GetSize(t.fd)
+	if err != nil {
+		return 0, 0
+	}
+	return width, height
+}
+
+// Show implements magics.Screen. It may be longer than the screen, for that is
+// scrolled, but not wider.
 func (t *terminal) Show(v magics.View) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	fmt.Fprintln(t.out, v.Text)
+	text := v.Text
+	if width, _ := t.size(); width > 0 && v.Fit != nil {
+		text = v.Fit(width, 0)
+	}
+	fmt.Fprintln(t.out, text)
 }
 
 // Live implements magics.Screen.
@@ -41,37 +60,74 @@ func (t *terminal) Live() magics.Live { return &liveText{terminal: t} }
 // liveText is one view on a terminal, drawn over itself.
 type liveText struct {
 	*terminal
-	drawn int // lines on the screen
-	text  string
-	key   string
+	drawn  []string // on the screen
+	text   string
+	logged map[string]bool
 }
 
 // Update implements magics.Live.
 func (l *liveText) Update(v magics.View) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if v.Text == l.text || l.fd < 0 && v.Key == l.key && l.text != "" {
-		return
-	}
-	l.text, l.key = v.Text, v.Key
 	if l.fd < 0 {
-		fmt.Fprintln(l.out, v.Text)
+		l.log(v)
 		return
 	}
-	lines := strings.Split(v.Text, "\n")
-	width, height, err := term.GetSize(l.fd)
-	if err == nil {
-		lines = fitted(lines, width, height)
+	width, rows := l.size()
+	text := v.Text
+	switch {
+	case v.Fit != nil && v.Final:
+		text = v.Fit(width, 0) // it stays, and may be scrolled to
+	case v.Fit != nil:
+		text = v.Fit(width, max(rows-1, 0)) // the cursor stands below it
+	}
+	if text == l.text {
+		return
+	}
+	lines := strings.Split(text, "\n")
+	if !v.Final {
+		lines = fitted(lines, width, rows)
 	}
 	var b strings.Builder
-	if l.drawn > 0 {
-		fmt.Fprintf(&b, "\x1b[%dA\x1b[J", l.drawn) // up to the first line, clear below
+	if up := height(l.drawn, width); up > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA\r\x1b[J", up) // to the first line, clear below
 	}
 	for _, line := range lines {
 		b.WriteString(line + "\n")
 	}
-	l.drawn = len(lines)
+	l.drawn, l.text = lines, text
 	io.WriteString(l.out, b.String()) //nolint:errcheck // a terminal that is gone cannot be told
+}
+
+// log writes what is new in v.
+func (l *liveText) log(v magics.View) {
+	if v.Log == nil || v.Final {
+		if v.Text != l.text {
+			fmt.Fprintln(l.out, v.Text)
+		}
+		l.text = v.Text
+		return
+	}
+	logged := map[string]bool{}
+	for _, line := range v.Log() {
+		if !l.logged[line] {
+			fmt.Fprintln(l.out, line)
+		}
+		logged[line] = true
+	}
+	l.logged = logged
+}
+
+// height returns how many lines a terminal of that width takes for lines: one
+// that has become narrower has wrapped them.
+func height(lines []string, width int) int {
+	n := len(lines)
+	for _, line := range lines {
+		if length := utf8.RuneCountInString(line); width > 0 && length > width {
+			n += (length - 1) / width
+		}
+	}
+	return n
 }
 
 // fitted cuts lines to what the terminal can show without wrapping or

@@ -34,7 +34,7 @@ func Attach(d *Deps) *Magic {
 			if err != nil {
 				return err
 			}
-			return watch(ctx, c, run)
+			return d.watch(ctx, c, run)
 		}
 	}
 	return m
@@ -42,11 +42,15 @@ func Attach(d *Deps) *Magic {
 
 // watch shows run until it ends. An interrupt pauses it; a second one soon
 // after kills it. How it ended is the returned error.
-func watch(ctx context.Context, c *Call, run *training.Run) error {
+func (d *Deps) watch(ctx context.Context, c *Call, run *training.Run) error {
 	live := c.Screen.Live()
-	prompt := c.prompt()
-	show := func(s training.Status) { live.Update(statusView(s, prompt)) }
+	r := d.reporter(run, c)
+	r.live = true
+	gauge, stop := d.gauge(ctx, run)
+	r.gpus = gauge
+	show := func(s training.Status) { live.Update(r.report(s).view()) }
 	status, err := run.Follow(ctx, liveInterval, show)
+	stop()
 	if ctx.Err() != nil {
 		status, err = pause(context.WithoutCancel(ctx), c, run)
 	}
@@ -54,7 +58,7 @@ func watch(ctx context.Context, c *Call, run *training.Run) error {
 		return err
 	}
 	show(status)
-	return outcome(status, prompt)
+	return outcome(status, c.prompt())
 }
 
 // pause asks run to save and end, and kills it if the interrupt is repeated.
@@ -99,33 +103,3 @@ func repeated(ctx context.Context, interrupts <-chan struct{}) bool {
 }
 
 var errStopNow = errors.New("interrupted twice")
-
-// outcome turns the state in which a run came to rest into an error, or nil.
-func outcome(s training.Status, prompt string) error {
-	switch s.State {
-	case training.RunFailed:
-		failed := 0
-		first := ""
-		for _, m := range s.Models {
-			if m.State == training.ModelFailed {
-				failed++
-				if first == "" {
-					first = m.Name
-				}
-			}
-		}
-		return &Problem{
-			What: fmt.Sprintf("run %s: %d of %d models failed", s.Run, failed, len(s.Models)),
-			Err:  ErrModelsFailed,
-			Hint: fmt.Sprintf("%slogs %s %s shows why. Mend it and run the same cell or command again: finished models are kept.", prompt, s.Run, first),
-		}
-	case training.RunPaused:
-		return &Problem{
-			What: fmt.Sprintf("run %s is paused, and what it saved is kept", s.Run),
-			Err:  ErrPaused,
-			Hint: fmt.Sprintf("%sresume %s continues it.", prompt, s.Run),
-		}
-	case training.RunRunning, training.RunDone:
-	}
-	return nil
-}

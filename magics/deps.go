@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -94,10 +95,31 @@ func (s *Session) Shared() []string {
 	return texts
 }
 
-// dirFlag declares --dir.
+// dirFlag declares --dir. What was given is made absolute: the supervisor runs in
+// a folder of its own.
 func (d *Deps) dirFlag(fs *pflag.FlagSet) *string {
-	return fs.String("dir", d.Dir, "data directory")
+	dir := d.Dir
+	fs.Var((*folderValue)(&dir), "dir", "data directory")
+	return &dir
 }
+
+// A folderValue is a flag that names a folder.
+type folderValue string
+
+var _ pflag.Value = (*folderValue)(nil)
+
+// Set implements pflag.Value.
+func (v *folderValue) Set(text string) error {
+	path, err := filepath.Abs(text)
+	*v = folderValue(path)
+	return err
+}
+
+// String implements pflag.Value.
+func (v *folderValue) String() string { return string(*v) }
+
+// Type implements pflag.Value.
+func (v *folderValue) Type() string { return "DIR" }
 
 // python returns the interpreter that workers use: the notebook's own, so that
 // they find the same packages.

@@ -3,6 +3,7 @@ package magics
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,6 +29,7 @@ func Doctor(d *Deps) *Magic {
 		Verb:  "doctor",
 		Short: "Check kernel, Python, GPU, disk and runs: a line each, ok or what to do",
 		Line:  true,
+		Looks: true,
 	}
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
 		dir := d.dirFlag(fs)
@@ -37,8 +39,12 @@ func Doctor(d *Deps) *Magic {
 				return &UsageError{m, "it takes flags only"}
 			}
 			findings := d.examine(ctx, c, *dir)
+			object := map[string]any{"checks": findings}
+			if err := c.result(object); err != nil {
+				return err
+			}
 			if *asJSON {
-				return writeJSON(c, map[string]any{"checks": findings})
+				return writeJSON(c, object)
 			}
 			g := grid{Title: "Outlast " + d.Version}
 			for _, f := range findings {
@@ -84,7 +90,13 @@ func (d *Deps) checkPython(ctx context.Context, c *Call) finding {
 		}
 		return f
 	}
-	raw, err := c.Notebook.Eval(ctx, libraries)
+	asking, cancel := context.WithTimeoutCause(ctx, glance, errBusy)
+	defer cancel()
+	raw, err := c.Notebook.Eval(asking, libraries)
+	if errors.Is(err, errBusy) || errors.Is(err, context.DeadlineExceeded) {
+		f.OK, f.Detail = true, "busy with a cell"
+		return f
+	}
 	if err != nil {
 		f.Detail, f.Cure = err.Error(), "restart the kernel; if that does not help, run: python -m ipykernel --version"
 		return f

@@ -55,11 +55,15 @@ func GPUConfig(d *Deps) *Magic {
 					return fmt.Errorf("set the notebook's environment: %w", err)
 				}
 			}
+			if found.Devices == nil {
+				found.Devices = []gpu.Device{}
+			}
+			object := gpuReport{found.Devices, choice, found.Source}
+			if err := c.result(object); err != nil {
+				return err
+			}
 			if *asJSON {
-				if found.Devices == nil {
-					found.Devices = []gpu.Device{}
-				}
-				return writeJSON(c, gpuReport{found.Devices, choice, found.Source})
+				return writeJSON(c, object)
 			}
 			c.Screen.Show(gpuView(found, choice))
 			return nil

@@ -31,16 +31,22 @@ func (m *Magic) Help() string {
 	return b.String()
 }
 
+// prompts returns what goes before the names of m, wherever it can be typed.
 func (m *Magic) prompts() []string {
+	p := m.notebookPrompts()
+	if m.Verb != "" {
+		p = append(p, "outlast ")
+	}
+	return p
+}
+
+func (m *Magic) notebookPrompts() []string {
 	var p []string
 	if m.Cell {
 		p = append(p, "%%")
 	}
 	if m.Line {
 		p = append(p, "%")
-	}
-	if m.Verb != "" {
-		p = append(p, "outlast ")
 	}
 	return p
 }

@@ -89,8 +89,16 @@ type View struct {
 	SVG        string
 	JavaScript string
 
-	// Key changes when the view has news worth a line in a plain log.
-	Key string
+	// Fit draws the text for a screen of so many characters and lines; 0 is no
+	// limit. It is nil where Text is the only form.
+	Fit func(width, height int) string
+
+	// Log tells a live view as lines of a log, for where nothing can be redrawn:
+	// a line that was not there before is news. It may be nil.
+	Log func() []string
+
+	// Final says that a live view changes no more.
+	Final bool
 }
 
 // A Screen shows views. Implementations may be called from several goroutines.

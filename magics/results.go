@@ -4,10 +4,11 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"errors"
 	"fmt"
-	"maps"
+	"io"
 	"os"
-	"slices"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -23,147 +24,203 @@ func Results(d *Deps) *Magic {
 		Args:  "[RUN]",
 		Short: "Compare the models of a run: table, best model, plots of their metrics",
 		Line:  true,
+		Looks: true,
 	}
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
-		dir := d.dirFlag(fs)
-		asJSON := fs.Bool("json", false, "print one JSON object")
-		asCSV := fs.Bool("csv", false, "print the table as CSV")
-		plot := fs.String("plot", "", "write the plots to this SVG file")
+		o := resultOptions{magic: m, dir: d.dirFlag(fs)}
+		fs.BoolVar(&o.json, "json", false, "print one JSON object")
+		fs.BoolVar(&o.csv, "csv", false, "print the table as CSV")
+		fs.StringVar(&o.plot, "plot", "", "write the plots to `FILE.svg`")
+		fs.StringVar(&o.zip, "zip", "", "write all results to `FILE.zip`: table, plots, logs, metrics, finished models")
 		return func(_ context.Context, c *Call) error {
-			run, err := d.oneRun(m, c, *dir)
+			if err := o.check(); err != nil {
+				return err
+			}
+			run, err := d.oneRun(m, c, *o.dir)
 			if err != nil {
 				return err
 			}
-			results, err := run.Results()
-			if err != nil {
-				return err
-			}
-			switch {
-			case *asJSON && *asCSV:
-				return &UsageError{m, "--json and --csv exclude each other"}
-			case *asJSON:
-				return writeJSON(c, results)
-			case *asCSV:
-				return writeCSV(c, results)
-			}
-			return showResults(c, run, results, *plot)
+			return o.show(c, run)
 		}
 	}
 	return m
 }
 
-func showResults(c *Call, run *training.Run, results training.Results, file string) error {
-	c.Screen.Show(resultsView(results))
-	svg, err := plotRun(run)
-	if err != nil {
-		return err
-	}
-	if file != "" {
-		if err := os.WriteFile(file, svg, 0o644); err != nil {
-			return &Problem{"write the plots", err, "give --plot a file that can be written"}
-		}
-		_, err := fmt.Fprintln(c.Stdout, "Plots written to "+file)
-		return err
-	}
-	if len(svg) > 0 && c.Notebook != nil {
-		c.Screen.Show(View{Text: "Plots of " + run.Name() + " (%results " + run.Name() + " --plot FILE.svg saves them)", SVG: string(svg)})
+// resultOptions are the flags of one %results.
+type resultOptions struct {
+	magic     *Magic
+	dir       *string
+	json, csv bool
+	plot, zip string
+}
+
+func (o resultOptions) check() error {
+	switch {
+	case o.json && o.csv:
+		return &UsageError{o.magic, "--json and --csv exclude each other"}
+	case o.plot != "" && !isFile(o.plot, ".svg"):
+		return &UsageError{o.magic, fmt.Sprintf("--plot writes SVG: give it a name that ends in .svg, not %q", o.plot)}
+	case o.zip != "" && !isFile(o.zip, ".zip"):
+		return &UsageError{o.magic, fmt.Sprintf("--zip takes a name that ends in .zip, not %q", o.zip)}
 	}
 	return nil
 }
 
+func (o resultOptions) show(c *Call, run *training.Run) error {
+	results, err := run.Results()
+	if err != nil {
+		return err
+	}
+	results = complete(results)
+	if err := c.result(results); err != nil {
+		return err
+	}
+	said := c.Stdout
+	switch {
+	case o.json:
+		said, err = c.Stderr, writeJSON(c, results)
+	case o.csv:
+		said, err = c.Stderr, writeCSV(c.Stdout, results)
+	default:
+		c.Screen.Show(resultsView(run, results))
+	}
+	if err != nil {
+		return err
+	}
+	svg, err := plotRun(run, results)
+	if err != nil {
+		return err
+	}
+	if c.Notebook != nil && svg != nil && !o.json && !o.csv {
+		c.Screen.Show(View{
+			Text: fmt.Sprintf("Plots of %s: the curves of all models (%%results %s --plot FILE.svg saves them)", run.Name(), run.Name()),
+			SVG:  string(svg),
+		})
+	}
+	return o.write(said, run, results, svg)
+}
+
+// write writes the files that were asked for, and says where they are.
+func (o resultOptions) write(said io.Writer, run *training.Run, results training.Results, svg []byte) error {
+	if o.plot != "" {
+		if svg == nil {
+			return &Problem{"write the plots", errors.New("no model has logged a metric over at least two steps"), "log some in the training loop: job.log(loss=loss)"}
+		}
+		err := replaceFile(o.plot, func(w io.Writer) error {
+			_, err := w.Write(svg)
+			return err
+		})
+		if err != nil {
+			return &Problem{"write the plots", err, "give --plot a file that can be written"}
+		}
+		fmt.Fprintln(said, "Plots written to "+o.plot)
+	}
+	if o.zip != "" {
+		err := replaceFile(o.zip, func(w io.Writer) error { return archive(w, run, results, svg) })
+		if err != nil {
+			return &Problem{"write the results", err, "give --zip a file that can be written, where there is room for it"}
+		}
+		fmt.Fprintln(said, "Results written to "+o.zip)
+	}
+	return nil
+}
+
+// complete gives every field the form that programs rely on.
+func complete(r training.Results) training.Results {
+	if r.Models == nil {
+		r.Models = []training.ModelResult{}
+	}
+	for i := range r.Models {
+		if r.Models[i].Metrics == nil {
+			r.Models[i].Metrics = map[string]any{}
+		}
+	}
+	return r
+}
+
+// replaceFile writes a file that is seen whole or not at all.
+func replaceFile(path string, write func(io.Writer) error) error {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return err
+	}
+	err = write(f)
+	if closeErr := f.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil {
+		err = os.Chmod(f.Name(), 0o644)
+	}
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		os.Remove(f.Name()) //nolint:errcheck // the first error counts
+	}
+	return err
+}
+
 // resultsView draws the comparison of all models, best first if there is a
 // metric that says what best is.
-func resultsView(r training.Results) View {
-	names := metricNames(r)
-	g := grid{Title: r.Run + ": results", Header: []string{"", "model", "state"}, Right: []bool{false, false, false}}
-	for _, n := range names {
-		g.Header, g.Right = append(g.Header, n), append(g.Right, true)
+func resultsView(run *training.Run, r training.Results) View {
+	var curves trends
+	status := make([]training.ModelStatus, len(r.Models))
+	for i, m := range r.Models {
+		status[i].Metrics = m.Metrics
 	}
-	g.Header, g.Right = append(g.Header, "time"), append(g.Right, true)
-	models, judge := ranked(r.Models, names)
-	for _, m := range models {
-		cells := []string{mark(m.State), m.Name, string(m.State)}
+	loss := lossName(status)
+	trend := func(model string) []float64 { return curves.of(run.ModelPath(model, "metrics.jsonl"), loss) }
+	return resultsSheet(r, loss, trend).view()
+}
+
+func resultsSheet(r training.Results, loss string, trend func(model string) []float64) sheet {
+	names, main := metricNames(r), judge(r)
+	s := sheet{Title: fmt.Sprintf("%s: results of %s", r.Run, models(len(r.Models)))}
+	s.Columns = []column{{Head: ""}, {Head: "model"}, {Head: ""}, {Head: "state", Rank: 2}}
+	for i, n := range names {
+		rank := 10 + i
+		if n == main {
+			rank = 0
+		}
+		s.Columns = append(s.Columns, column{Head: n, Right: true, Rank: rank})
+	}
+	s.Columns = append(s.Columns, column{Head: strings.TrimSpace(loss + " curve"), Rank: 3}, column{Head: "time", Right: true, Rank: 1})
+	all := ranked(r.Models, main)
+	for i, m := range all {
+		best := ""
+		if i == 0 && isBest(m, main, len(all)) {
+			best = "★ best"
+		}
+		tone := toneOf(m.State)
+		row := sheetRow{Kind: string(m.State), Need: i, Cells: []sheetCell{
+			{Text: mark(m.State), Tone: tone}, {Text: m.Name}, {Text: best, Tone: toneGood}, {Text: string(m.State), Tone: tone},
+		}}
 		for _, n := range names {
-			cells = append(cells, number3(m.Metrics[n]))
+			row.Cells = append(row.Cells, sheetCell{Text: number3(m.Metrics[n])})
 		}
-		g.Rows = append(g.Rows, append(cells, span(m.Seconds)))
+		seconds := ""
+		if m.Seconds > 0 {
+			seconds = span(m.Seconds)
+		}
+		row.Cells = append(row.Cells, sheetCell{Trend: trend(m.Name)}, sheetCell{Text: seconds})
+		s.Rows = append(s.Rows, row)
 	}
-	if judge != "" && len(models) > 1 {
-		best := models[0]
-		g.Notes = append(g.Notes, fmt.Sprintf("Best by %s: %s (%s), in %s", judge, best.Name, number3(best.Metrics[judge]), best.Final))
+	if len(all) > 0 && isBest(all[0], main, len(all)) {
+		best := all[0]
+		s.say(fmt.Sprintf("★ Best by %s: %s (%s). Its files: %s", main, best.Name, number3(best.Metrics[main]), best.Final))
 	}
-	return g.view()
+	return s
 }
 
-// ranked orders models by the first metric that says what better is, and names
-// it. Without such a metric the order is the plan's.
-func ranked(models []training.ModelResult, names []string) ([]training.ModelResult, string) {
-	judge, sign := "", 1.0
-	for _, n := range names {
-		if higherIsBetter(n) {
-			judge, sign = n, -1
-			break
-		}
-		if judge == "" && strings.Contains(n, "loss") {
-			judge = n
-		}
-	}
-	if judge == "" {
-		return models, ""
-	}
-	sorted := slices.Clone(models)
-	slices.SortStableFunc(sorted, func(a, b training.ModelResult) int {
-		x, okX := a.Metrics[judge].(float64)
-		y, okY := b.Metrics[judge].(float64)
-		switch {
-		case !okX || !okY: // without a figure: last
-			return boolOrder(okX, okY)
-		case x*sign < y*sign:
-			return -1
-		case x*sign > y*sign:
-			return 1
-		}
-		return 0
-	})
-	if _, ok := sorted[0].Metrics[judge].(float64); !ok {
-		return models, ""
-	}
-	return sorted, judge
+// isBest reports whether m, the first of so many that were ranked by a metric,
+// is better than others. Alone it is not; unfinished it may not be.
+func isBest(m training.ModelResult, metric string, of int) bool {
+	return of > 1 && metric != "" && m.State == training.ModelDone && figured(m, metric)
 }
 
-func boolOrder(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case a:
-		return -1
-	}
-	return 1
-}
-
-// higherIsBetter goes by the names that the field gives to such metrics.
-func higherIsBetter(metric string) bool {
-	for _, word := range []string{"acc", "f1", "auc", "bleu", "rouge", "r2", "precision", "recall"} {
-		if strings.Contains(strings.ToLower(metric), word) {
-			return true
-		}
-	}
-	return false
-}
-
-func metricNames(r training.Results) []string {
-	seen := map[string]bool{}
-	for _, m := range r.Models {
-		for n := range m.Metrics {
-			seen[n] = true
-		}
-	}
-	return slices.Sorted(maps.Keys(seen))
-}
-
-func writeCSV(c *Call, r training.Results) error {
+func writeCSV(to io.Writer, r training.Results) error {
 	names := metricNames(r)
-	w := csv.NewWriter(c.Stdout)
+	w := csv.NewWriter(to)
 	records := [][]string{append(append([]string{"model", "state"}, names...), "seconds", "final")}
 	for _, m := range r.Models {
 		record := []string{m.Name, string(m.State)}
@@ -188,5 +245,5 @@ func params(p map[string]any) string {
 	if err != nil {
 		return fmt.Sprint(p)
 	}
-	return strings.Trim(string(text), "{}")
+	return strings.TrimSuffix(strings.TrimPrefix(string(text), "{"), "}")
 }

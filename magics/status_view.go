@@ -1,155 +1,249 @@
 package magics
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"strings"
 
 	"outlast/training"
 )
 
-// statusView draws the table that %%train, %status and %attach show.
-func statusView(s training.Status, prompt string) View {
-	g := grid{
-		Title:  statusTitle(s),
-		Header: []string{"", "model", "state", "step", "loss", "ETA", "attempt", "checkpoint"},
-		Right:  []bool{false, false, false, true, true, true, true, false},
+// view draws the table that %%train, %status and %attach show.
+func (r report) view() View {
+	s := sheet{Title: r.title(), Share: r.share(), Tone: runTone(r.State), Hidden: r.Hidden, Notes: r.notes()}
+	running := r.State == training.RunRunning // then columns do not come and go
+	s.Columns = []column{
+		{Head: ""},
+		{Head: "model"},
+		{Head: "state", Rank: 1, Width: len("running")},
+		{Head: "progress", Rank: 7, Keep: running, Width: barWidth},
+		{Head: "step", Right: true, Keep: running, Width: len("100/1000")},
+		{Head: "step time", Right: true, Rank: 8, Keep: running},
+		{Head: cmp.Or(r.Loss, "loss"), Right: true, Rank: 2, Keep: running, Width: len("0.01234")},
+		{Head: "", Rank: 9, Keep: running, Width: trendPoints}, // its curve
+		{Head: "time", Right: true, Rank: 10, Keep: running, Width: len("12.3 s")},
+		{Head: "ETA", Right: true, Rank: 4, Keep: running, Width: len("12.3 s")},
+		{Head: "attempt", Rank: 6},
+		{Head: "batch", Right: true, Rank: 5},
+		{Head: "saved", Rank: 3, Keep: running, Width: len("final, mirrored")},
 	}
-	var key strings.Builder
-	fmt.Fprintf(&key, "%s", s.State)
-	for _, m := range s.Models {
-		g.Rows = append(g.Rows, []string{
-			mark(m.State), m.Name, string(m.State), steps(m), loss(m), eta(m), attempt(m), saved(m),
-		})
-		fmt.Fprintf(&key, " %s/%d", m.State, m.Attempts)
+	var models []training.ModelStatus
+	retried := false
+	for _, m := range r.Rows {
+		models = append(models, m.ModelStatus)
+		retried = retried || m.Attempts > 1
 	}
-	g.Notes = statusNotes(s, prompt)
-	v := g.view()
-	v.Key = key.String()
+	needs := needs(models)
+	for i, m := range r.Rows {
+		row := sheetRow{Cells: m.cells(r.Loss, retried), Kind: string(m.State), Need: needs[i]}
+		if m.State == training.ModelPending {
+			row.Tone = toneQuiet
+		}
+		s.Rows = append(s.Rows, row)
+	}
+	v := s.viewOf(len(s.Rows))
+	v.Log, v.Final = r.log, r.State != training.RunRunning
 	return v
 }
 
-func statusTitle(s training.Status) string {
-	done := 0
-	for _, m := range s.Models {
-		if m.State == training.ModelDone {
-			done++
+func (m modelReport) cells(lossName string, retried bool) []sheetCell {
+	tone := toneOf(m.State)
+	word := string(m.State)
+	progress, steps := sheetCell{}, stepsOf(m.ModelStatus)
+	if m.TotalSteps > 0 && m.State != training.ModelPending {
+		share := float64(m.Step) / float64(m.TotalSteps)
+		progress = sheetCell{Bar: &share, Tone: tone}
+	}
+	loss := sheetCell{Text: number3(m.Metrics[lossName]), Tone: tonePlain}
+	attempts := ""
+	if retried && m.Attempts > 0 {
+		attempts = fmt.Sprint(m.Attempts)
+		if why := causeWord(m.Cause); why != "" && m.State == training.ModelRunning {
+			attempts += " (" + why + ")"
 		}
 	}
-	title := fmt.Sprintf("%s: %s, %d of %d models done", s.Run, s.State, done, len(s.Models))
-	if s.State == training.RunRunning && s.ETASeconds != nil {
-		title += fmt.Sprintf(", about %s left", span(*s.ETASeconds))
+	return []sheetCell{
+		{Text: mark(m.State), Tone: tone},
+		{Text: m.Name},
+		{Text: word, Tone: tone},
+		progress,
+		{Text: steps},
+		{Text: stepTime(m.ModelStatus)},
+		loss,
+		{Trend: m.Trend},
+		{Text: timeOf(m.ModelStatus)},
+		{Text: eta(m.ModelStatus)},
+		{Text: attempts},
+		{Text: m.batch()},
+		{Text: saved(m.ModelStatus)},
+	}
+}
+
+// batch says how each optimizer step is split, if that is not as planned.
+func (m modelReport) batch() string {
+	p := m.Planned
+	if m.BatchSize == 0 || m.BatchSize == p.BatchSize && m.GradAccum == p.GradAccum {
+		return ""
+	}
+	return fmt.Sprintf("%d × %d", m.BatchSize, m.GradAccum)
+}
+
+func (r report) title() string {
+	count := map[training.ModelState]int{}
+	seconds := 0.0
+	for _, m := range r.Models {
+		count[m.State]++
+		seconds += m.Seconds
+	}
+	state := string(r.State)
+	if r.Ending {
+		state = "saving and ending"
+	}
+	title := fmt.Sprintf("%s: %s, %d of %d models done", r.Run, state, count[training.ModelDone], len(r.Models))
+	if n := count[training.ModelFailed]; n > 0 {
+		title += fmt.Sprintf(", %d failed", n)
+	}
+	switch {
+	case r.State == training.RunRunning && r.ETASeconds != nil && !r.Ending:
+		title += fmt.Sprintf(", about %s left", span(*r.ETASeconds))
+	case r.State != training.RunRunning && seconds > 0:
+		title += ", trained for " + span(seconds)
 	}
 	return title
 }
 
-// statusNotes says what a table cannot: where the copies go, what went wrong,
-// what to type next.
-func statusNotes(s training.Status, prompt string) []string {
-	var notes []string
-	if s.Store == "" {
-		notes = append(notes, "No store: checkpoints are on this machine only.")
-	} else {
-		notes = append(notes, "Store: "+s.Store)
+// share returns how much of the run is done, counting models as equals.
+func (r report) share() *float64 {
+	if len(r.Models) == 0 {
+		return nil
 	}
-	notes = append(notes, s.Notes...)
-	for _, m := range s.Models {
-		if m.State != training.ModelFailed {
-			continue
+	sum := 0.0
+	for _, m := range r.Models {
+		switch {
+		case m.State == training.ModelDone || m.State == training.ModelFailed:
+			sum++
+		case m.TotalSteps > 0:
+			sum += clamp(float64(m.Step) / float64(m.TotalSteps))
 		}
-		notes = append(notes, fmt.Sprintf("✗ %s: %s", m.Name, lastLine(m.Error)))
-		notes = append(notes, fmt.Sprintf("  %slogs %s %s shows all of it.", prompt, s.Run, m.Name))
+	}
+	share := sum / float64(len(r.Models))
+	return &share
+}
+
+// notes says what a table cannot: where the copies go, what went wrong, what to
+// type next.
+func (r report) notes() []note {
+	notes := []note{{Text: "Store: " + r.Store}}
+	if r.Store == "" {
+		notes[0].Text = "No store: checkpoints are on this machine only. --store FOLDER copies them."
+	}
+	for _, text := range r.GPUs {
+		notes = append(notes, note{Text: text})
+	}
+	told := r.Notes
+	if more := len(told) - shownNotes; more > 0 {
+		notes = append(notes, note{Text: fmt.Sprintf("… %d earlier notes are in the run's ledger.jsonl", more)})
+		told = told[more:]
+	}
+	for _, text := range told {
+		notes = append(notes, note{Text: "! " + text, Tone: toneWarn})
+	}
+	notes = append(notes, r.interrupted()...)
+	notes = append(notes, r.failures()...)
+	if next := r.next(); next != "" {
+		notes = append(notes, note{Text: next})
 	}
 	return notes
 }
 
-// mark tells the states apart without colour.
-func mark(s training.ModelState) string {
-	switch s {
-	case training.ModelDone:
-		return "✓"
-	case training.ModelRunning:
-		return "▶"
-	case training.ModelPaused:
-		return "‖"
-	case training.ModelFailed:
-		return "✗"
-	case training.ModelPending:
-		return "·"
-	}
-	return "?"
-}
-
-func steps(m training.ModelStatus) string {
-	switch {
-	case m.Step == 0 && m.TotalSteps == 0:
-		return ""
-	case m.TotalSteps == 0:
-		return fmt.Sprint(m.Step)
-	}
-	return fmt.Sprintf("%d/%d", m.Step, m.TotalSteps)
-}
-
-func loss(m training.ModelStatus) string {
-	for _, name := range []string{"loss", "train_loss"} {
-		if v, ok := m.Metrics[name]; ok {
-			return number3(v)
+// interrupted says why models are paused that nobody paused.
+func (r report) interrupted() []note {
+	var reasons []string
+	models := map[string][]string{}
+	for _, m := range r.Rows {
+		if m.State != training.ModelPaused || m.Error == "" {
+			continue
 		}
+		reason := lastLine(m.Error)
+		if models[reason] == nil {
+			reasons = append(reasons, reason)
+		}
+		models[reason] = append(models[reason], m.Name)
+	}
+	var notes []note
+	for _, reason := range reasons {
+		notes = append(notes, note{Text: mark(training.ModelPaused) + " " + strings.Join(models[reason], ", ") + ": " + reason, Tone: toneWarn})
+	}
+	return notes
+}
+
+// failures says why models failed, with the end of what they printed.
+func (r report) failures() []note {
+	var notes []note
+	var others []string
+	for _, m := range r.Rows {
+		if m.State != training.ModelFailed {
+			continue
+		}
+		if len(notes) == shownFailures {
+			others = append(others, m.Name)
+			continue
+		}
+		notes = append(notes, note{
+			Text: fmt.Sprintf("%s %s failed: %s", mark(m.State), m.Name, lastLine(m.Error)),
+			Pre:  m.Log, Tone: toneBad,
+			More: fmt.Sprintf("all of it: %slogs %s %s", r.Prompt, r.Run, m.Name),
+		})
+	}
+	if len(others) > 0 {
+		notes = append(notes, note{Text: fmt.Sprintf("%s failed too: %s", mark(training.ModelFailed), strings.Join(others, ", ")), Tone: toneBad})
+	}
+	return notes
+}
+
+// next says what to type, unless a note says it already.
+func (r report) next() string {
+	resume := "resume " + r.Run
+	if slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, resume) }) {
+		return ""
+	}
+	switch {
+	case r.State == training.RunPaused:
+		return r.Prompt + resume + " continues it."
+	case r.Live && r.Prompt == "%":
+		return "It runs on its own: closing this page or restarting the kernel does not stop it. Interrupting (■) pauses it."
+	case r.Live:
+		return "It runs on its own: closing this terminal does not stop it. Ctrl-C pauses it."
 	}
 	return ""
 }
 
-func eta(m training.ModelStatus) string {
-	if m.State != training.ModelRunning || m.ETASeconds == nil {
-		return ""
-	}
-	return span(*m.ETASeconds)
-}
-
-func attempt(m training.ModelStatus) string {
-	if m.Attempts == 0 {
-		return ""
-	}
-	return fmt.Sprint(m.Attempts)
-}
-
-func saved(m training.ModelStatus) string {
-	if m.Checkpoint == nil {
-		return ""
-	}
-	return fmt.Sprintf("step %d, %s", m.Checkpoint.Step, m.Checkpoint.Durability)
-}
-
-// lastLine returns the line of a traceback that says what it is about.
-func lastLine(s string) string {
-	lines := strings.Split(strings.TrimSpace(s), "\n")
-	return lines[len(lines)-1]
-}
-
-// planView shows what a dry run would do.
-func planView(p *training.Plan) View {
-	g := grid{
-		Title:  fmt.Sprintf("%s: %d models, nothing started", p.Run, len(p.Models)),
-		Header: []string{"model", "batch", "×", "effective", "parameters"},
-		Right:  []bool{false, true, true, true, false},
-	}
-	for _, m := range p.Models {
-		batch, accum := p.Settings.BatchSize, p.Settings.GradAccum
-		if m.BatchSize > 0 {
-			batch, accum = m.BatchSize, m.GradAccum
+// log tells the report as lines of a log.
+func (r report) log() []string {
+	var lines []string
+	for _, m := range r.Models {
+		switch m.State {
+		case training.ModelRunning:
+			line := fmt.Sprintf("%s %s: running", mark(m.State), m.Name)
+			if m.Attempts > 1 {
+				line += fmt.Sprintf(", attempt %d", m.Attempts)
+			}
+			lines = append(lines, line)
+		case training.ModelDone, training.ModelFailed, training.ModelPaused:
+			line := fmt.Sprintf("%s %s: %s at step %d", mark(m.State), m.Name, m.State, m.Step)
+			if loss := number3(m.Metrics[r.Loss]); loss != "" {
+				line += fmt.Sprintf(", %s %s", r.Loss, loss)
+			}
+			if m.Seconds > 0 {
+				line += ", after " + span(m.Seconds)
+			}
+			lines = append(lines, line)
+		case training.ModelPending:
 		}
-		g.Rows = append(g.Rows, []string{
-			m.Name, fmt.Sprint(batch), fmt.Sprint(accum), fmt.Sprint(p.Settings.EffectiveBatch), params(m.Params),
-		})
 	}
-	s := p.Settings
-	g.Notes = []string{fmt.Sprintf("%s, %s, seed %d, a checkpoint every %s, store %s.",
-		s.Device, s.Precision, s.Seed, s.CheckpointEvery, orNone(p.Store))}
-	return g.view()
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "none"
+	for _, text := range r.Notes {
+		lines = append(lines, "! "+text)
 	}
-	return s
+	return lines
 }

@@ -26,7 +26,7 @@ func Stop(d *Deps) *Magic {
 			if err != nil {
 				return err
 			}
-			c.Screen.Show(statusView(status, c.prompt()))
+			c.Screen.Show(d.reporter(run, c).report(status).view())
 			return nil
 		}
 	}

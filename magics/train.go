@@ -42,7 +42,7 @@ type trainOptions struct {
 	magic *Magic
 	flags *pflag.FlagSet
 
-	dir             string
+	dir             *string
 	models          string
 	script          string
 	store           string
@@ -88,7 +88,7 @@ func (o *trainOptions) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.detach, "detach", false, "return at once; %attach watches later")
 	fs.BoolVar(&o.fresh, "fresh", false, "train every model anew")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "show what would be trained, and stop")
-	fs.StringVar(&o.dir, "dir", o.deps.Dir, "data directory")
+	o.dir = o.deps.dirFlag(fs)
 }
 
 // run seals plan, starts its supervisor unless there is nothing to do, and
@@ -110,7 +110,7 @@ func (o *trainOptions) run(ctx context.Context, c *Call, plan *training.Plan) er
 		c.Screen.Show(planView(plan))
 		return nil
 	}
-	run, changes, err := training.Create(o.dir, plan, o.fresh)
+	run, changes, err := training.Create(*o.dir, plan, o.fresh)
 	if err != nil {
 		return err
 	}
@@ -128,8 +128,8 @@ func (d *Deps) launch(ctx context.Context, c *Call, run *training.Run, detach bo
 		return err
 	}
 	if status.State == training.RunDone {
-		fmt.Fprintf(c.Stdout, "Nothing to do: all %d models of %s are done.\n", len(status.Models), run.Name())
-		c.Screen.Show(statusView(status, c.prompt()))
+		fmt.Fprintf(c.Stdout, "Nothing to do: all of %s is done, %s.\n", run.Name(), models(len(status.Models)))
+		c.Screen.Show(d.reporter(run, c).report(status).view())
 		return nil
 	}
 	if err := run.Start(ctx, d.Supervisor(run.DataDir(), run.Name())); err != nil {
@@ -144,7 +144,7 @@ func (d *Deps) launch(ctx context.Context, c *Call, run *training.Run, detach bo
 			run.Name(), c.prompt(), run.Name(), c.prompt(), run.Name())
 		return nil
 	}
-	return watch(ctx, c, run)
+	return d.watch(ctx, c, run)
 }
 
 // describe says in words what an existing run will do again and what it skips.
