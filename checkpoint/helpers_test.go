@@ -1,6 +1,8 @@
 package checkpoint_test
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"maps"
 	"os"
@@ -12,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"outlast/checkpoint"
+	"outlast/checkpoint/durable"
 )
 
 const (
@@ -144,4 +147,9 @@ func steps(numbers ...int64) []string {
 		set[strconv.FormatInt(n, 10)] = true
 	}
 	return slices.Sorted(maps.Keys(set))
+}
+
+func digest(text string) durable.Digest {
+	sum := sha256.Sum256([]byte(text))
+	return durable.Digest{Size: int64(len(text)), SHA256: hex.EncodeToString(sum[:])}
 }

@@ -59,7 +59,7 @@ func (k *Keeper) Save(ctx context.Context, m Manifest, staged string) (Manifest,
 		return m, "", fmt.Errorf("save checkpoint %d of %s: %w", m.Step, m.Model, err)
 	}
 	if err := errors.Join(dropReplaced(target), k.prune(m)); err != nil { // the new one is safe all the same
-		k.Log.Warn("old checkpoint not removed", "model", m.Model, "error", err)
+		k.Log.WarnContext(ctx, "old checkpoint not removed", "model", m.Model, "error", err)
 	}
 	return m, target, nil
 }
@@ -158,7 +158,7 @@ func (k *Keeper) Finish(ctx context.Context, m Manifest) (Manifest, string, erro
 	if err != nil {
 		return fail(err)
 	}
-	half := k.model(m.Model, finalName+".half")
+	half := k.model(m.Model, finalName+halfSuffix)
 	if err := os.RemoveAll(half); err != nil {
 		return fail(err)
 	}
@@ -185,7 +185,7 @@ func (k *Keeper) Finish(ctx context.Context, m Manifest) (Manifest, string, erro
 		return fail(err)
 	}
 	if err := dropReplaced(target); err != nil { // the new one is safe all the same
-		k.Log.Warn("replaced result not removed", "model", m.Model, "error", err)
+		k.Log.WarnContext(ctx, "replaced result not removed", "model", m.Model, "error", err)
 	}
 	return m, target, nil
 }

@@ -30,8 +30,8 @@ func inMemory(run func() int) int {
 	if err != nil {
 		return run()
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // it is in memory
-	os.Setenv("TMPDIR", dir) //nolint:errcheck,usetesting // before any test
+	defer os.RemoveAll(dir)  //nolint:errcheck // it is in memory
+	os.Setenv("TMPDIR", dir) //nolint:errcheck // before any test
 	return run()
 }
 

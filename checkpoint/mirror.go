@@ -1,14 +1,10 @@
 package checkpoint
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"io"
-	"io/fs"
 	"log/slog"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -27,8 +23,11 @@ const (
 
 // A Mirror copies what a run saves to its store: a checkpoint's files, then its
 // model's metrics, then the manifest, so that the store never shows a
-// checkpoint that is not whole. Saved, Touch, Flush and Pending may be called
-// from any goroutine while Run runs.
+// checkpoint that is not whole. TakeOver, Saved, Touch, Flush and Pending may be
+// called from any goroutine while Run runs.
+//
+// With TakeOver the mirror is one writer of the run among others that may be:
+// see FencedError. Without, it takes itself for the only one.
 type Mirror struct {
 	Store Store
 	Dir   string // data directory
@@ -41,6 +40,12 @@ type Mirror struct {
 	once  sync.Once
 	wake  chan struct{} // has one element when there is news
 	state mirrorState
+
+	// What only Run's goroutine uses.
+	claimed bool                      // the store has had our claim
+	sent    map[string]durable.Digest // files that grow → what the store has of them
+	ours    map[string]bool           // manifests in the store → whether this history wrote them
+	known   confirmed
 }
 
 // mirrorState is what Mirror's goroutines share; it is touched under mu only.
@@ -48,20 +53,27 @@ type mirrorState struct {
 	mu      sync.Mutex
 	queue   []item
 	busy    bool
+	current item // while busy
 	waiters []chan struct{}
 	lastErr error
 	holds   int // made so far
+
+	writer  *Claim  // who this mirror is; nil without TakeOver
+	past    lineage // what this run's folder has been through
+	stopped error   // a FencedError: nothing is copied any more
 }
 
 // An item is one thing to copy: a checkpoint, or a file of the run.
 type item struct {
-	file  string // of the run; empty for a checkpoint
-	model string
-	step  int64
-	hold  string // folder with hard links to the checkpoint: pruning does not reach them
-	final bool
-	told  bool // OnDone was called
-	since time.Time
+	file    string // of the run; empty for a checkpoint
+	model   string
+	step    int64
+	hold    string // folder with hard links to the checkpoint: pruning does not reach them
+	loose   bool   // hold is the checkpoint itself, as links could not be made
+	final   bool
+	told    bool // OnDone was called
+	earlier bool // an earlier process has saved it: what is queued is newer
+	since   time.Time
 }
 
 // overtakes reports whether it takes the place of old, which waits or has failed:
@@ -69,6 +81,13 @@ type item struct {
 // checkpoint and a final one do not stand in each other's way.
 func (it item) overtakes(old item) bool {
 	return it.file == old.file && it.model == old.model && it.final == old.final
+}
+
+// drop removes what it holds.
+func (it item) drop() {
+	if it.hold != "" && !it.loose {
+		os.RemoveAll(it.hold) //nolint:errcheck // a leftover costs space, and is swept at the next start
+	}
 }
 
 func (m *Mirror) init() {
@@ -80,12 +99,21 @@ func (m *Mirror) init() {
 // turn.
 func (m *Mirror) Saved(model string, step int64, dir string, final bool) {
 	m.init()
+	m.add(item{model: model, step: step, final: final}, dir)
+}
+
+// add queues the checkpoint in dir.
+func (m *Mirror) add(it item, dir string) {
+	model, step, final := it.model, it.step, it.final
 	hold, err := m.hold(model, step, dir, final)
 	if err != nil {
-		m.Log.Error("checkpoint not held for its copy", "model", model, "step", step, "error", err)
-		return
+		// A full disk, perhaps. The copy is made from the checkpoint itself, unless
+		// it makes way for newer ones first.
+		m.Log.Warn("checkpoint not held for its copy", "model", model, "step", step, "error", err)
+		hold = dir
 	}
-	m.push(item{model: model, step: step, hold: hold, final: final, since: time.Now()})
+	it.hold, it.loose, it.since = hold, err != nil, time.Now()
+	m.push(it)
 }
 
 // Touch has files of the run copied, such as run.json.
@@ -126,19 +154,30 @@ func (m *Mirror) hold(model string, step int64, dir string, final bool) (string,
 func (m *Mirror) push(it item) {
 	s := &m.state
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.stopped != nil || it.earlier && s.waits(it) {
+		it.drop()
+		return
+	}
 	s.queue = slices.DeleteFunc(s.queue, func(old item) bool {
 		overtaken := it.overtakes(old)
-		if overtaken && old.hold != "" {
-			os.RemoveAll(old.hold) //nolint:errcheck // a leftover costs space, and is swept at the next start
+		if overtaken {
+			old.drop()
 		}
 		return overtaken
 	})
 	s.queue = append(s.queue, it)
-	s.mu.Unlock()
 	select {
 	case m.wake <- struct{}{}:
 	default:
 	}
+}
+
+// waits reports whether it, or what is newer, is queued or being copied. The
+// caller has mu.
+func (s *mirrorState) waits(it item) bool {
+	newer := func(other item) bool { return other.overtakes(it) && other.step >= it.step }
+	return slices.ContainsFunc(s.queue, newer) || s.busy && newer(s.current)
 }
 
 // Pending returns how much waits, since when, and why if copies fail.
@@ -151,32 +190,36 @@ func (m *Mirror) Pending() (n int, oldest time.Time, err error) {
 			oldest = it.since
 		}
 	}
-	return len(s.queue), oldest, s.lastErr
+	return len(s.queue), oldest, errors.Join(s.stopped, s.lastErr)
 }
 
-// Flush waits until nothing is left to copy, or ctx ends.
+// Flush waits until nothing is left to copy, or ctx ends. It returns a
+// FencedError if nothing will be copied any more.
 func (m *Mirror) Flush(ctx context.Context) error {
 	m.init()
 	s := &m.state
 	s.mu.Lock()
-	if len(s.queue) == 0 && !s.busy {
-		s.mu.Unlock()
-		return nil
+	if s.stopped != nil || len(s.queue) == 0 && !s.busy {
+		defer s.mu.Unlock()
+		return s.stopped
 	}
 	empty := make(chan struct{})
 	s.waiters = append(s.waiters, empty)
 	s.mu.Unlock()
 	select {
 	case <-empty:
-		return nil
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return s.stopped
 	case <-ctx.Done():
 		_, _, err := m.Pending()
 		return errors.Join(ctx.Err(), err)
 	}
 }
 
-// Run copies until ctx ends. What fails is tried again after a pause that
-// doubles; nothing is given up.
+// Run copies until ctx ends, which is the normal end, or somebody else has taken
+// the run over, which is a FencedError. What fails is tried again after a pause
+// that doubles; nothing is given up but what this disk no longer has.
 func (m *Mirror) Run(ctx context.Context) error {
 	m.init()
 	backoff := firstBackoff
@@ -194,7 +237,11 @@ func (m *Mirror) Run(ctx context.Context) error {
 		err := m.copy(ctx, &it)
 		m.done(it, err)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // cancelling is the normal end
+		}
+		if fenced, ok := errors.AsType[*FencedError](err); ok {
+			m.stop(fenced)
+			return fenced
 		}
 		if err == nil {
 			backoff, failures = firstBackoff, 0
@@ -202,7 +249,7 @@ func (m *Mirror) Run(ctx context.Context) error {
 		}
 		failures++
 		if failures == 1 || backoff == lastBackoff {
-			m.Log.Warn("copy to the store failed", "model", it.model, "step", it.step, "file", it.file,
+			m.Log.WarnContext(ctx, "copy to the store failed", "model", it.model, "step", it.step, "file", it.file,
 				"consecutive_errors", failures, "error", err)
 		}
 		select {
@@ -223,175 +270,50 @@ func (m *Mirror) next() (item, bool) {
 	}
 	it := s.queue[0]
 	s.queue = s.queue[1:]
-	s.busy = true
+	s.busy, s.current = true, it
 	return it, true
 }
 
-// done puts a failed item back, unless a newer one has taken its place, and
-// tells those who wait for the queue to be empty.
+// done puts a failed item back, unless a newer one has taken its place or it
+// cannot succeed any more, and tells those who wait for the queue to be empty.
 func (m *Mirror) done(it item, err error) {
 	s := &m.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.busy = false
 	s.lastErr = err
-	if err != nil {
-		if !slices.ContainsFunc(s.queue, func(newer item) bool { return newer.overtakes(it) }) {
-			s.queue = append(s.queue, it)
-			return
-		}
-	}
-	if it.hold != "" {
-		os.RemoveAll(it.hold) //nolint:errcheck // a leftover costs space, and is swept at the next start
-	}
-	if len(s.queue) == 0 {
-		for _, w := range s.waiters {
-			close(w)
-		}
-		s.waiters = nil
-	}
-}
-
-// copy brings one item to the store.
-func (m *Mirror) copy(ctx context.Context, it *item) error {
-	if it.file != "" {
-		return m.putFile(ctx, it.file)
-	}
-	folder := path.Join(modelsName, it.model, checkpointsName, strconv.FormatInt(it.step, 10))
-	if it.final {
-		folder = path.Join(modelsName, it.model, finalName)
-	}
-	manifest, err := manifestOf(it.hold)
-	if err != nil {
-		return err
-	}
-	source := filepath.Join(it.hold, ManifestName)
-	whole, err := m.clear(ctx, path.Join(m.Name, folder, ManifestName), source, manifest)
-	if err != nil {
-		return err
-	}
-	if whole {
-		m.tell(it, Handed)
-		return m.prune(ctx, *it)
-	}
-	for _, f := range manifest.Files {
-		if err := m.put(ctx, path.Join(folder, f.Path), filepath.Join(it.hold, f.Path), durable.Digest{Size: f.Size, SHA256: f.SHA256}); err != nil {
-			return err
-		}
-	}
-	for _, name := range []string{metricsName, logName} {
-		if err := m.putFile(ctx, path.Join(modelsName, it.model, name)); err != nil {
-			return err
-		}
-	}
-	digest, err := durable.HashFile(source)
-	if err != nil {
-		return err
-	}
-	f, err := os.Open(source)
-	if err != nil {
-		return err
-	}
-	defer f.Close() //nolint:errcheck // it was only read
-	d, err := m.Store.Put(ctx, path.Join(m.Name, folder, ManifestName), f, digest)
-	if err != nil {
-		return err
-	}
-	m.tell(it, d)
-	return m.prune(ctx, *it)
-}
-
-// clear reports whether the store's manifest called name is the one in the file
-// source already; it was written after everything that it lists. One that lists
-// other content goes, before its files are replaced.
-func (m *Mirror) clear(ctx context.Context, name, source string, manifest Manifest) (whole bool, err error) {
-	ours, err := os.ReadFile(source)
-	if err != nil {
-		return false, err
-	}
-	there, err := m.Store.Get(ctx, name)
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	defer there.Close() //nolint:errcheck // it was only read
-	theirs, err := io.ReadAll(io.LimitReader(there, maxManifestBytes))
-	if err != nil {
-		return false, err
-	}
-	if bytes.Equal(ours, theirs) {
-		return true, nil
-	}
-	old, err := ReadManifest(bytes.NewReader(theirs))
-	if err == nil && slices.Equal(old.Files, manifest.Files) {
-		return false, nil
-	}
-	return false, m.Store.Delete(ctx, name)
-}
-
-// tell calls OnDone, once for each item: what follows may be tried again.
-func (m *Mirror) tell(it *item, d Durability) {
-	if it.told {
+	var spoiled *spoiledError
+	switch {
+	case errors.As(err, &spoiled):
+		s.lastErr = nil // it is over
+		m.Log.Error("checkpoint not copied", "model", it.model, "step", it.step, "final", it.final, "error", err)
+	case err != nil && !slices.ContainsFunc(s.queue, func(newer item) bool { return newer.overtakes(it) }):
+		s.queue = append(s.queue, it)
 		return
 	}
-	it.told = true
-	if m.OnDone != nil {
-		m.OnDone(it.model, it.step, d)
+	it.drop()
+	if len(s.queue) == 0 {
+		s.release()
 	}
 }
 
-func (m *Mirror) put(ctx context.Context, name, source string, want durable.Digest) error {
-	f, err := os.Open(source)
-	if err != nil {
-		return err
+// release tells those who wait for the queue to be empty. The caller has mu.
+func (s *mirrorState) release() {
+	for _, w := range s.waiters {
+		close(w)
 	}
-	defer f.Close() //nolint:errcheck // it was only read
-	_, err = m.Store.Put(ctx, path.Join(m.Name, name), f, want)
-	return err
+	s.waiters = nil
 }
 
-// putFile copies a file that may grow meanwhile: what it holds now.
-func (m *Mirror) putFile(ctx context.Context, name string) error {
-	data, err := os.ReadFile(filepath.Join(m.Dir, m.Name, filepath.FromSlash(name)))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+// stop ends the copying for good: nobody waits, and nothing is held.
+func (m *Mirror) stop(why error) {
+	s := &m.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.stopped = why
+	for _, it := range s.queue {
+		it.drop()
 	}
-	if err != nil {
-		return err
-	}
-	_, err = m.Store.Put(ctx, path.Join(m.Name, name), bytes.NewReader(data), durable.Digest{Size: int64(len(data))})
-	return err
-}
-
-// prune removes the model's oldest checkpoints in the store beyond Keep, of
-// those that are not newer than the one just copied: manifest first, so that
-// what is left of one is not taken for whole.
-func (m *Mirror) prune(ctx context.Context, it item) error {
-	if it.final {
-		return nil
-	}
-	prefix := path.Join(m.Name, modelsName, it.model, checkpointsName) + "/"
-	entries, err := m.Store.List(ctx, prefix)
-	if err != nil {
-		return err
-	}
-	files := map[int64][]string{}
-	for _, e := range entries {
-		if step, ok := stepOf(e.Name[len(prefix):]); ok && step <= it.step {
-			files[step] = append(files[step], e.Name)
-		}
-	}
-	steps := newestFirst(files)
-	for _, step := range steps[min(max(m.Keep, 1), len(steps)):] {
-		names := files[step]
-		slices.SortFunc(names, manifestFirst)
-		for _, name := range names {
-			if err := m.Store.Delete(ctx, name); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	s.queue, s.lastErr = nil, nil
+	s.release()
 }

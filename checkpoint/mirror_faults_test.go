@@ -7,8 +7,10 @@ import (
 	"math/rand/v2"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -24,10 +26,8 @@ var errDown = errors.New("the store is down")
 // failing returns a function for Memory.Fail that fails these methods.
 func failing(methods ...string) func(context.Context, checkpointtest.Op) error {
 	return func(_ context.Context, op checkpointtest.Op) error {
-		for _, m := range methods {
-			if m == op.Method {
-				return errDown
-			}
+		if slices.Contains(methods, op.Method) {
+			return errDown
 		}
 		return nil
 	}
@@ -39,12 +39,12 @@ func TestMirrorOutlastsAnOutage(t *testing.T) {
 	for name, test := range map[string]struct {
 		methods []string
 		outage  time.Duration
-		tries   int // at most
+		tries   int // calls at most: a copy asks, then sends its files at once
 	}{
-		"a hiccup":               {[]string{"Put"}, 2 * time.Second, 4},
-		"a night without puts":   {[]string{"Put"}, 10 * time.Hour, 1300},
-		"a night without gets":   {[]string{"Get"}, 10 * time.Hour, 1300},
-		"a night without either": {[]string{"Put", "Get", "List", "Delete"}, 10 * time.Hour, 1300},
+		"a hiccup":               {[]string{"Put"}, 2 * time.Second, 12},
+		"a night without puts":   {[]string{"Put"}, 10 * time.Hour, 2600},
+		"a night without gets":   {[]string{"Get"}, 10 * time.Hour, 2600},
+		"a night without either": {[]string{"Put", "Get", "List", "Delete"}, 10 * time.Hour, 2600},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -101,9 +101,9 @@ func TestMirrorFailsAtEachCall(t *testing.T) {
 				s := new(checkpointtest.Memory)
 				r := newRig(t, s, 1)
 				wrong := watchWhole(s)
-				calls := 0
+				var calls atomic.Int64
 				s.Fail(func(context.Context, checkpointtest.Op) error {
-					if calls++; calls == at+1 {
+					if calls.Add(1) == int64(at+1) {
 						return errDown
 					}
 					return nil
@@ -129,9 +129,9 @@ func TestMirrorFailsAtEachCall(t *testing.T) {
 // The same step, saved again while its first copy is on the way: what was linked
 // for the second must not go with the first.
 func TestMirrorOfAStepThatIsSavedAgain(t *testing.T) {
-	for name, again := range map[string]func(r *rig, t *testing.T){
-		"due, then asked for": func(r *rig, t *testing.T) { t.Helper(); r.save(t, 10, "again") },
-		"finished twice":      func(r *rig, t *testing.T) { t.Helper(); r.finish(t, 10, "again") },
+	for name, again := range map[string]func(t *testing.T, r *rig){
+		"due, then asked for": func(t *testing.T, r *rig) { r.save(t, 10, "again") },
+		"finished twice":      func(t *testing.T, r *rig) { r.finish(t, 10, "again") },
 	} {
 		for _, outcome := range []error{nil, errDown} {
 			t.Run(fmt.Sprintf("%s, then %v", name, outcome), func(t *testing.T) {
@@ -154,7 +154,7 @@ func TestMirrorOfAStepThatIsSavedAgain(t *testing.T) {
 						r.save(t, 10, "first")
 					}
 					<-half
-					again(r, t)
+					again(t, r)
 					close(release)
 					r.flush(t)
 					require.Empty(t, wrong())

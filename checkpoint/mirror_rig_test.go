@@ -33,17 +33,26 @@ type rig struct {
 
 func newRig(t *testing.T, store checkpoint.Store, keep int) *rig {
 	t.Helper()
-	dir := t.TempDir()
-	r := &rig{Keeper: keeperIn(dir, 3)}
-	r.mirror = &checkpoint.Mirror{
-		Store: store, Dir: dir, Name: run, Keep: keep, Log: slog.New(slog.DiscardHandler), OnDone: r.onDone,
-	}
+	r := rigIn(t.TempDir(), store, keep)
 	write(t, r.Dir, files{
 		"run.json":                           `{"format":1,"models":[{"name":"cnn","fingerprint":"` + print + `"}]}`,
 		"ledger.jsonl":                       "{}\n",
 		"models/" + model + "/metrics.jsonl": "{\"step\":0}\n",
 		"models/" + model + "/log.txt":       "hello\n",
 	})
+	return r
+}
+
+// another returns the rig of a later process in the same folder.
+func (r *rig) another() *rig {
+	return rigIn(r.mirror.Dir, r.mirror.Store, r.mirror.Keep)
+}
+
+func rigIn(dir string, store checkpoint.Store, keep int) *rig {
+	r := &rig{Keeper: keeperIn(dir, 3)}
+	r.mirror = &checkpoint.Mirror{
+		Store: store, Dir: dir, Name: run, Keep: keep, Log: slog.New(slog.DiscardHandler), OnDone: r.onDone,
+	}
 	return r
 }
 

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,7 +28,7 @@ func TestRestoreKeepsWhatIsHere(t *testing.T) {
 
 	report := r.restore(t, dir)
 	require.Empty(t, report.Notes)
-	require.Equal(t, map[string]int64{model: 30}, report.Restored)
+	require.Equal(t, map[string]int64{model: 40}, report.Restored)
 	found, _, err := k.Newest(model, print)
 	require.NoError(t, err)
 	requireCheckpoint(t, found.Path, 40, content("40"))
@@ -58,9 +59,9 @@ func TestRestoreReplacesADamagedCopy(t *testing.T) {
 func TestRestoreIsInterrupted(t *testing.T) {
 	for calls := 1; ; calls++ {
 		s := filled(t)
-		n := 0
+		var n atomic.Int64
 		s.Fail(func(context.Context, checkpointtest.Op) error {
-			if n++; n == calls {
+			if n.Add(1) == int64(calls) {
 				return errDown
 			}
 			return nil

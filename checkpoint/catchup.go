@@ -1,0 +1,101 @@
+package checkpoint
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+
+	"outlast/checkpoint/durable"
+)
+
+// confirmedName is the file, on disk, that says what a store has confirmed. Lost
+// it costs time: what it says is asked for again.
+const confirmedName = "mirrored.json"
+
+// confirmed says of each model's latest checkpoint, and of its final one, what a
+// store has said of it.
+type confirmed map[string]confirmation
+
+// A confirmation is about one manifest, and with it about all that it lists.
+type confirmation struct {
+	SHA256     string     `json:"sha256"` // of the manifest
+	Durability Durability `json:"durability"`
+}
+
+func readConfirmed(runDir string) confirmed {
+	c := confirmed{}
+	data, err := os.ReadFile(filepath.Join(runDir, confirmedName))
+	if err != nil || json.Unmarshal(data, &c) != nil {
+		return confirmed{}
+	}
+	return c
+}
+
+func (c confirmed) save(runDir string) error {
+	return durable.WriteJSON(filepath.Join(runDir, confirmedName), c)
+}
+
+func (it item) key() string {
+	if it.final {
+		return it.model + "/" + finalName
+	}
+	return it.model + "/" + checkpointsName
+}
+
+func (c *confirmed) add(it *item, manifest []byte, d Durability) {
+	if *c == nil {
+		*c = confirmed{}
+	}
+	(*c)[it.key()] = confirmation{digestOf(manifest).SHA256, d}
+}
+
+// durability returns what the store has said of a checkpoint of this manifest,
+// which it has. That nobody remembers does not make it safer than handed.
+func (c confirmed) durability(it *item, manifest []byte) Durability {
+	if said, ok := c[it.key()]; ok && said.SHA256 == digestOf(manifest).SHA256 {
+		return said.Durability
+	}
+	return Handed
+}
+
+// catchUp, at its first call, queues what an earlier process has saved and not
+// copied. known says that the store has seen this run's history: what it has
+// confirmed then it still has, unless a scrub finds otherwise.
+func (m *Mirror) catchUp(known bool) {
+	if m.claimed {
+		return
+	}
+	m.claimed = true
+	m.known = confirmed{}
+	if known {
+		m.known = readConfirmed(m.runDir())
+	}
+	models, err := modelsIn(m.runDir())
+	if err != nil {
+		m.Log.Warn("earlier checkpoints not looked for", "error", err)
+		return
+	}
+	k := &Keeper{Dir: m.runDir()}
+	for _, model := range models {
+		m.catchUpModel(k, model)
+	}
+}
+
+// catchUpModel looks at the best that is there of a model: its final checkpoint,
+// or the newest that is sealed.
+func (m *Mirror) catchUpModel(k *Keeper, model string) {
+	for _, dir := range k.places(model) {
+		data, manifest, err := manifestBytes(dir)
+		if err != nil || manifest.Model != model {
+			continue
+		}
+		it := item{model: model, step: manifest.Step, final: manifest.Final}
+		if said, ok := m.known[it.key()]; ok && said.SHA256 == digestOf(data).SHA256 {
+			m.tell(&it, said.Durability)
+			return
+		}
+		it.earlier = true
+		m.add(it, dir)
+		return
+	}
+}

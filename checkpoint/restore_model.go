@@ -1,0 +1,393 @@
+package checkpoint
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"math"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sync/errgroup"
+
+	"outlast/checkpoint/durable"
+)
+
+// A candidate is a checkpoint that might be brought back.
+type candidate struct {
+	folder   string // below the run, with slashes
+	manifest Manifest
+	raw      []byte // the manifest as it is written
+	err      error  // why it is none
+}
+
+// found returns, of each model in the store, the folders of its checkpoints: the
+// final one, then the newest first.
+func (r *restorer) found(ctx context.Context) (map[string][]string, error) {
+	prefix := path.Join(r.run, modelsName) + "/"
+	entries, err := r.store.List(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	final, steps := map[string]bool{}, map[string]map[int64]bool{}
+	for _, e := range entries {
+		model, below, ok := strings.Cut(strings.TrimPrefix(e.Name, prefix), "/")
+		if !ok || !safeName(model) {
+			continue
+		}
+		final[model] = final[model] || below == path.Join(finalName, ManifestName)
+		if rest, ok := strings.CutPrefix(below, checkpointsName+"/"); ok && strings.Count(rest, "/") == 1 && path.Base(rest) == ManifestName {
+			if step, ok := stepOf(rest); ok {
+				if steps[model] == nil {
+					steps[model] = map[int64]bool{}
+				}
+				steps[model][step] = true
+			}
+		}
+	}
+	folders := map[string][]string{}
+	for model, isFinal := range final {
+		if isFinal {
+			folders[model] = append(folders[model], folderOf(model, 0, true))
+		}
+		for _, step := range newestFirst(steps[model]) {
+			folders[model] = append(folders[model], folderOf(model, step, false))
+		}
+	}
+	return folders, nil
+}
+
+// models brings every model, a few at a time, and reports in their order.
+func (r *restorer) models(ctx context.Context) error {
+	found, err := r.found(ctx)
+	if err != nil {
+		return err
+	}
+	models := slices.Sorted(maps.Keys(found))
+	notes := make([][]string, len(models))
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(copyLimit)
+	for i, model := range models {
+		g.Go(func() (err error) {
+			one := &modelRestorer{restorer: r, model: model}
+			if err = one.best(ctx, found[model]); err != nil {
+				err = fmt.Errorf("model %s: %w", model, err)
+			}
+			notes[i] = one.notes
+			return err
+		})
+	}
+	err = g.Wait()
+	r.report.Notes = append(r.report.Notes, slices.Concat(notes...)...)
+	return err
+}
+
+// A modelRestorer brings one model.
+type modelRestorer struct {
+	*restorer
+	model string
+	notes []string
+}
+
+func (r *modelRestorer) note(format string, args ...any) {
+	r.notes = append(r.notes, r.model+": "+fmt.Sprintf(format, args...))
+}
+
+// best brings the best checkpoint of the model: of the history that leads, the
+// final one, else the newest whose content is what its manifest says.
+func (r *modelRestorer) best(ctx context.Context, folders []string) error {
+	here := r.here()
+	for c, err := range r.ranked(ctx, folders) {
+		if err != nil {
+			return err
+		}
+		if c.err == nil && r.stale(r.model, c.manifest) {
+			continue
+		}
+		if c.err == nil && r.keeps(here, c) {
+			return nil
+		}
+		if c.err == nil {
+			c.err = r.bring(ctx, c)
+		}
+		var damaged *DamagedError
+		if errors.As(c.err, &damaged) || errors.Is(c.err, ErrNotFound) {
+			r.note("the copy in %s is damaged (%v) and is not used; the one before it is tried.", c.folder, c.err)
+			continue
+		}
+		if c.err != nil {
+			return c.err
+		}
+		what := fmt.Sprintf("the checkpoint at step %d", c.manifest.Step)
+		if c.manifest.Final {
+			what = "the finished model"
+		}
+		r.note("%s was brought from the store and verified.", what)
+		r.restored(c.manifest)
+		return r.records(ctx)
+	}
+	return nil
+}
+
+func (r *modelRestorer) restored(m Manifest) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.report.Restored[r.model] = m.Step
+	r.report.Generation = max(r.report.Generation, m.Generation)
+}
+
+// ranked yields the store's checkpoints, the best first. Manifests are read as
+// they are needed: the first one mostly says that it is of the history that
+// leads. If it does not, two have written, and all have to be asked.
+func (r *modelRestorer) ranked(ctx context.Context, folders []string) func(yield func(candidate, error) bool) {
+	return func(yield func(candidate, error) bool) {
+		var all []candidate
+		for i, folder := range folders {
+			c, err := r.candidate(ctx, folder)
+			if err != nil {
+				yield(c, err)
+				return
+			}
+			if i > 0 && all == nil || i == 0 && r.leads(c) {
+				if !yield(c, nil) {
+					return
+				}
+				continue
+			}
+			all = append(all, c)
+		}
+		slices.SortStableFunc(all, func(a, b candidate) int { return r.compare(b, a) })
+		for _, c := range all {
+			if !yield(c, nil) {
+				return
+			}
+		}
+	}
+}
+
+// leads reports whether nothing in the store can be of a later history than c.
+func (r *restorer) leads(c candidate) bool {
+	return r.claim == nil || c.err == nil && (c.manifest.Generation > r.claim.Generation || r.claim.holds(c.manifest))
+}
+
+func (c Claim) holds(m Manifest) bool { return c.Generation == m.Generation && c.Writer == m.Writer }
+
+// compare orders checkpoints: those of a later generation are better, then those
+// of who has the run now, then the final one, then the later step. One that
+// cannot be read comes first, to be told of.
+func (r *restorer) compare(a, b candidate) int {
+	rank := func(c candidate) []int64 {
+		if c.err != nil {
+			return []int64{math.MaxInt64}
+		}
+		claimed, final := int64(0), int64(0)
+		if r.claim != nil && r.claim.holds(c.manifest) {
+			claimed = 1
+		}
+		if c.manifest.Final {
+			final = 1
+		}
+		return []int64{c.manifest.Generation, claimed, final, c.manifest.Step}
+	}
+	return slices.Compare(rank(a), rank(b))
+}
+
+// candidate reads the manifest of a folder in the store. What is wrong with it
+// is in the candidate; an error is one of the store.
+func (r *modelRestorer) candidate(ctx context.Context, folder string) (candidate, error) {
+	c := candidate{folder: folder}
+	var err error
+	c.raw, err = fetch(ctx, r.store, path.Join(r.run, folder, ManifestName), maxManifestBytes)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		c.err = &DamagedError{ManifestName, "it is missing"}
+		return c, nil
+	case errors.Is(err, errTooLarge):
+		c.err = &DamagedError{ManifestName, err.Error()}
+		return c, nil
+	case err != nil:
+		return c, err
+	}
+	c.manifest, c.err = ReadManifest(bytes.NewReader(c.raw))
+	if c.err == nil {
+		c.err = r.misplaced(c)
+	}
+	return c, nil //nolint:nilerr // it is in the candidate
+}
+
+// misplaced says why a manifest does not belong into the folder it lies in.
+func (r *modelRestorer) misplaced(c candidate) error {
+	m := c.manifest
+	step, isStep := stepOf(path.Base(c.folder))
+	switch {
+	case m.Model != r.model || m.Run != r.run:
+		return &DamagedError{ManifestName, fmt.Sprintf("it is of the model %q of the run %q", m.Model, m.Run)}
+	case isStep && step != m.Step:
+		return &DamagedError{ManifestName, fmt.Sprintf("it is of step %d", m.Step)}
+	case isStep == m.Final:
+		return &DamagedError{ManifestName, "it is of another kind"}
+	}
+	return nil
+}
+
+// here returns what this disk has of the model and of its plan's version.
+func (r *modelRestorer) here() []candidate {
+	k := &Keeper{Dir: r.dir}
+	var here []candidate
+	for _, place := range k.places(r.model) {
+		m, err := manifestOf(place)
+		if err == nil && !r.stale(r.model, m) && m.Model == r.model {
+			here = append(here, candidate{folder: place, manifest: m})
+		}
+	}
+	slices.SortStableFunc(here, func(a, b candidate) int { return r.compare(b, a) })
+	return here
+}
+
+// keeps reports whether this disk has something as good as c that verifies.
+func (r *modelRestorer) keeps(here []candidate, c candidate) bool {
+	for _, h := range here {
+		if r.compare(h, c) < 0 {
+			return false
+		}
+		if m, err := Verify(h.folder); err == nil {
+			r.restored(m)
+			return true
+		}
+	}
+	return false
+}
+
+// leaveBehind puts aside what this disk has of a history that c's has left
+// behind, and that would be taken for newer.
+func (r *modelRestorer) leaveBehind(c candidate) error {
+	for _, h := range r.here() {
+		m := h.manifest
+		if r.compare(h, c) >= 0 || !m.Final && m.Step < c.manifest.Step || m.Generation == c.manifest.Generation && m.Writer == c.manifest.Writer {
+			continue
+		}
+		k := &Keeper{Dir: r.dir}
+		if err := k.Supersede(r.model, historyName(m)); err != nil {
+			return err
+		}
+		r.note("what this disk had saved up to step %d is of a history that another runtime has not gone on from; it was put aside as %s/%s.",
+			m.Step, supersededName, historyName(m))
+		return nil
+	}
+	return nil
+}
+
+// bring fetches one checkpoint: into a folder of its own, each file compared with
+// the manifest while it arrives, then in one move.
+func (r *modelRestorer) bring(ctx context.Context, c candidate) error {
+	target := filepath.Join(r.dir, filepath.FromSlash(c.folder))
+	half := filepath.Join(r.dir, modelsName, r.model, "restore-"+path.Base(c.folder)+halfSuffix)
+	if err := r.guard(c.folder); err != nil {
+		return err
+	}
+	if err := os.RemoveAll(half); err != nil {
+		return err
+	}
+	g, working := errgroup.WithContext(ctx)
+	for _, file := range c.manifest.Files {
+		select { // a slot for each file, of all models together
+		case <-working.Done():
+		case r.slots <- struct{}{}:
+			g.Go(func() error {
+				defer func() { <-r.slots }()
+				return r.file(working, path.Join(c.folder, file.Path), filepath.Join(half, filepath.FromSlash(file.Path)), file)
+			})
+		}
+	}
+	err := cmp.Or(g.Wait(), ctx.Err())
+	if err != nil {
+		os.RemoveAll(half) //nolint:errcheck // the next try does it again
+		return err
+	}
+	if _, err := durable.WriteFile(filepath.Join(half, ManifestName), bytes.NewReader(c.raw), nil); err != nil {
+		return err
+	}
+	if err := r.leaveBehind(c); err != nil {
+		return err
+	}
+	if err := moveIn(half, target); err != nil {
+		return err
+	}
+	return dropDamaged(target)
+}
+
+// dropDamaged removes what had to make way for the checkpoint at path, as far as
+// it was no checkpoint any more.
+func dropDamaged(path string) error {
+	_, err := Verify(path + replacedSuffix)
+	var damaged *DamagedError
+	if errors.As(err, &damaged) || errors.Is(err, ErrNoManifest) {
+		return dropReplaced(path)
+	}
+	return nil
+}
+
+// guard refuses to write below a link: it would lead outside the run's folder.
+func (r *restorer) guard(folder string) error {
+	for dir := filepath.FromSlash(folder); dir != "."; dir = filepath.Dir(dir) {
+		info, err := os.Lstat(filepath.Join(r.dir, dir))
+		if err == nil && info.Mode().Type()&os.ModeSymlink != 0 {
+			return &RestoreError{
+				r.run, fmt.Errorf("%s is a link, which may lead outside the run", filepath.Join(r.dir, dir)),
+				"remove the link, or restore into another folder with --dir",
+			}
+		}
+	}
+	return nil
+}
+
+func (r *restorer) file(ctx context.Context, name, target string, want File) error {
+	in, err := r.store.Get(ctx, path.Join(r.run, name))
+	if errors.Is(err, ErrNotFound) {
+		return &DamagedError{want.Path, "it is missing"}
+	}
+	if err != nil {
+		return err
+	}
+	defer in.Close() //nolint:errcheck // it was only read
+	// One byte more than announced is enough to know that it is wrong.
+	_, err = durable.WriteFile(target, io.LimitReader(in, want.Size+1), &durable.Digest{Size: want.Size, SHA256: want.SHA256})
+	if errors.Is(err, durable.ErrContent) {
+		return &DamagedError{want.Path, "its content differs from the manifest"}
+	}
+	return err
+}
+
+// records brings what the model has logged, unless this disk has it.
+func (r *modelRestorer) records(ctx context.Context) error {
+	base := path.Join(modelsName, r.model)
+	if err := r.guard(base); err != nil {
+		return err
+	}
+	for _, name := range []string{metricsName, logName} {
+		target := filepath.Join(r.dir, filepath.FromSlash(base), name)
+		if _, err := os.Stat(target); err == nil {
+			continue
+		}
+		data, err := r.store.Get(ctx, path.Join(r.run, base, name))
+		if errors.Is(err, ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		_, err = durable.WriteFile(target, data, nil)
+		data.Close() //nolint:errcheck // it was only read
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
