@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -57,6 +58,7 @@ type child struct {
 	state      *os.ProcessState
 	oom        oomCounter
 	kills      kills
+	ended      atomic.Bool // by us
 }
 
 // startChild starts the child. Its end is announced on exited; stop it with
@@ -154,7 +156,11 @@ func (ch *child) watchMemory(pid int) {
 
 // death returns how the child ended. It is called after exited.
 func (ch *child) death() death {
-	return death{state: ch.state, memory: peakMemory(ch.state), kills: ch.kills}
+	d := death{state: ch.state, memory: peakMemory(ch.state), kills: ch.kills}
+	if ch.ended.Load() {
+		d.instead = "it was restarted"
+	}
+	return d
 }
 
 // interrupt sends the child what Ctrl-C would.
@@ -173,6 +179,7 @@ func (ch *child) kill() error {
 	case <-ch.exited:
 		return nil
 	default:
+		ch.ended.Store(true)
 		return killGroup(ch.pid)
 	}
 }

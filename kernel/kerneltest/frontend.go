@@ -159,6 +159,19 @@ func (f *Frontend) enter(ch Channel, frames [][]byte) {
 	f.log = append(f.log, Received{ch, m, frames})
 }
 
+// Nudge returns once the front end hears the kernel on iopub, as servers make
+// sure of. It interrupts: nothing must run.
+func (f *Frontend) Nudge() {
+	f.t.Helper()
+	heard := func(log []Received) bool {
+		return slices.ContainsFunc(log, func(r Received) bool { return r.Channel == IOPub })
+	}
+	for end := time.Now().Add(Patience); !heard(f.Log()); time.Sleep(10 * time.Millisecond) {
+		require.False(f.t, time.Now().After(end), "nothing is heard on iopub")
+		f.Send(Control, jupyter.InterruptRequest, struct{}{})
+	}
+}
+
 // Log returns what was received so far.
 func (f *Frontend) Log() []Received {
 	f.mu.Lock()
