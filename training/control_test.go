@@ -1,3 +1,5 @@
+//go:build unix
+
 package training_test
 
 import (
@@ -50,24 +52,26 @@ func status(t *testing.T, r *training.Run) training.Status {
 }
 
 // waiting is the script of a model that comes so far and waits for a file.
-func waiting(every, file string) []string {
-	return []string{"hello", "restore", "train 5 every " + every, "touch here", "await " + file, "train 9 every " + every, "finish"}
+func waiting(gate string) []string {
+	return []string{"hello", "restore", "train 5 every 2", "touch here", "await " + gate, "train 9 every 2", "finish"}
 }
 
-func reached(t *testing.T, r *training.Run, file string) {
+// reached waits for the file here.
+func reached(t *testing.T, r *training.Run) {
 	t.Helper()
-	until(t, file, func() bool { _, err := os.Stat(filepath.Join(r.Dir(), file)); return err == nil })
+	until(t, "the file here", func() bool { _, err := os.Stat(filepath.Join(r.Dir(), "here")); return err == nil })
 }
 
-func release(t *testing.T, r *training.Run, file string) {
+// release makes the file gate.
+func release(t *testing.T, r *training.Run) {
 	t.Helper()
-	require.NoError(t, os.WriteFile(filepath.Join(r.Dir(), file), nil, 0o644))
+	require.NoError(t, os.WriteFile(filepath.Join(r.Dir(), "gate"), nil, 0o644))
 }
 
 func TestASupervisorWorksDetachedAndIsFoundThroughTheDisk(t *testing.T) {
-	r := create(t, trainingtest.Model("a", waiting("2", "gate")...))
+	r := create(t, trainingtest.Model("a", waiting("gate")...))
 	start(t, r)
-	reached(t, r, "here")
+	reached(t, r)
 	found, err := training.Find(r.DataDir(), "")
 	require.NoError(t, err)
 	var s training.Status
@@ -75,19 +79,19 @@ func TestASupervisorWorksDetachedAndIsFoundThroughTheDisk(t *testing.T) {
 	require.Equal(t, training.RunRunning, s.State)
 	require.NotEqual(t, os.Getpid(), s.SupervisorPID)
 	require.NotZero(t, s.Models[0].WorkerPID)
-	session, err := exec.Command("ps", "-o", "sid=", "-p", strconv.Itoa(s.SupervisorPID)).Output()
+	session, err := exec.CommandContext(t.Context(), "ps", "-o", "sid=", "-p", strconv.Itoa(s.SupervisorPID)).Output()
 	require.NoError(t, err)
 	var sid int
 	_, err = fmt.Sscan(string(session), &sid)
 	require.NoError(t, err)
 	require.Equal(t, s.SupervisorPID, sid, "it leads a session of its own")
-	release(t, r, "gate")
+	release(t, r)
 	require.Equal(t, training.RunDone, follow(t, found).State)
 	requireExact(t, r, "a", 9)
 }
 
 func TestARunHasOneSupervisor(t *testing.T) {
-	r := create(t, trainingtest.Model("a", waiting("2", "gate")...))
+	r := create(t, trainingtest.Model("a", waiting("gate")...))
 	var starters sync.WaitGroup
 	errs := make([]error, 4)
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -100,10 +104,10 @@ func TestARunHasOneSupervisor(t *testing.T) {
 		require.NoError(t, err)
 	}
 	start(t, r) // for the cleaning up, and it does nothing
-	reached(t, r, "here")
+	reached(t, r)
 	s, _ := supervisor(t, r)
 	require.ErrorContains(t, s.Work(t.Context()), "another supervisor works on it")
-	release(t, r, "gate")
+	release(t, r)
 	require.Equal(t, training.RunDone, follow(t, r).State)
 	require.Len(t, ledger(t, r, training.EntryTakeover), 1)
 	require.Len(t, ledger(t, r, training.EntryStart), 1)
@@ -112,7 +116,7 @@ func TestARunHasOneSupervisor(t *testing.T) {
 func TestPauseWaitsUntilEverythingIsSaved(t *testing.T) {
 	r := create(t, trainingtest.Model("a", "hello", "restore", "@1 train 3 every 100", "@1 touch here", "slow 1ms", "train 200 every 1000", "finish"))
 	start(t, r)
-	reached(t, r, "here")
+	reached(t, r)
 	s, err := r.Pause(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, training.RunPaused, s.State)
@@ -132,13 +136,13 @@ func TestStartDoesNotRelyOnASupervisorThatEnds(t *testing.T) {
 	r := create(t, trainingtest.Model("a", "hello", "restore", "deaf", "@1 train 3 every 1", "@1 touch here", "@1 await gate", "train 9 every 3", "finish"),
 		trainingtest.Model("b", trainingtest.Good("2", "1")...))
 	start(t, r)
-	reached(t, r, "here")
+	reached(t, r)
 	first := status(t, r)
 	require.NoError(t, syscall.Kill(first.SupervisorPID, syscall.SIGTERM))
 	until(t, "the end is announced", func() bool { return status(t, r).Ending })
 	again := make(chan error, 1)
 	go func() { again <- r.Start(t.Context(), trainingtest.Supervisor(r)) }()
-	release(t, r, "gate")
+	release(t, r)
 	require.NoError(t, <-again)
 	require.Equal(t, training.RunDone, follow(t, r).State)
 	require.Len(t, ledger(t, r, training.EntryTakeover), 2)
@@ -148,9 +152,9 @@ func TestStartDoesNotRelyOnASupervisorThatEnds(t *testing.T) {
 // The supervisor is killed, as the kernel does it that needs the memory: its
 // worker goes with it, and the next one loses nothing that was saved.
 func TestTheWorkerDiesWithItsSupervisor(t *testing.T) {
-	r := create(t, trainingtest.Model("a", append([]string{"deaf"}, waiting("2", "gate")...)...))
+	r := create(t, trainingtest.Model("a", append([]string{"deaf"}, waiting("gate")...)...))
 	start(t, r)
-	reached(t, r, "here")
+	reached(t, r)
 	var s training.Status
 	until(t, "the checkpoint of step 4", func() bool {
 		s = status(t, r)
@@ -162,7 +166,7 @@ func TestTheWorkerDiesWithItsSupervisor(t *testing.T) {
 	require.Equal(t, training.RunPaused, s.State)
 	require.Equal(t, training.CauseLost, s.Models[0].Cause)
 	require.NotEmpty(t, s.Models[0].Error)
-	release(t, r, "gate")
+	release(t, r)
 	start(t, r)
 	require.Equal(t, training.RunDone, follow(t, r).State)
 	requireExact(t, r, "a", 9)
@@ -175,9 +179,9 @@ func TestTheWorkerDiesWithItsSupervisor(t *testing.T) {
 }
 
 func TestKillEndsSupervisorAndWorkerAtOnce(t *testing.T) {
-	r := create(t, trainingtest.Model("a", append([]string{"deaf"}, waiting("2", "never")...)...))
+	r := create(t, trainingtest.Model("a", append([]string{"deaf"}, waiting("never")...)...))
 	start(t, r)
-	reached(t, r, "here")
+	reached(t, r)
 	var s training.Status
 	until(t, "the worker", func() bool { s = status(t, r); return s.Models[0].WorkerPID != 0 })
 	require.NoError(t, r.Kill(t.Context()))
@@ -218,8 +222,8 @@ func TestASupervisorThatCannotWorkSaysWhy(t *testing.T) {
 
 // The number of a supervisor that was killed may be another process's now.
 func TestANumberLeftBehindIsNoSupervisor(t *testing.T) {
-	r := create(t, trainingtest.Model("a", waiting("2", "gate")...))
-	bystander := exec.Command("sleep", "60")
+	r := create(t, trainingtest.Model("a", waiting("gate")...))
+	bystander := exec.CommandContext(t.Context(), "sleep", "60")
 	require.NoError(t, bystander.Start())
 	t.Cleanup(func() {
 		bystander.Process.Kill() //nolint:errcheck // it is there, as was seen
@@ -243,13 +247,13 @@ func TestANumberLeftBehindIsNoSupervisor(t *testing.T) {
 }
 
 func TestFollowTellsTheLastState(t *testing.T) {
-	r := create(t, trainingtest.Model("a", waiting("2", "gate")...))
+	r := create(t, trainingtest.Model("a", waiting("gate")...))
 	start(t, r)
-	reached(t, r, "here")
+	reached(t, r)
 	seen := 0
 	last, err := r.Follow(t.Context(), 5*time.Millisecond, func(s training.Status) {
 		if seen++; seen == 1 {
-			release(t, r, "gate")
+			release(t, r)
 		}
 	})
 	require.NoError(t, err)

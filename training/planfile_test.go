@@ -2,7 +2,6 @@ package training_test
 
 import (
 	"encoding/json"
-	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -176,5 +175,5 @@ func TestPlansInMemoryAreValidatedToo(t *testing.T) {
 	var wrong *training.PlanError
 	require.ErrorAs(t, err, &wrong)
 	require.Equal(t, `two models are called "A"`, wrong.Error())
-	require.False(t, errors.Is(err, os.ErrNotExist))
+	require.NotErrorIs(t, err, os.ErrNotExist)
 }

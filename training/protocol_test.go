@@ -15,7 +15,7 @@ func TestTheGoldenEventsAreRead(t *testing.T) {
 	data, err := os.ReadFile("testdata/protocol.jsonl")
 	require.NoError(t, err)
 	var kinds []EventKind
-	for _, line := range bytes.Split(bytes.TrimSpace(data), []byte("\n")) {
+	for line := range bytes.SplitSeq(bytes.TrimSpace(data), []byte("\n")) {
 		e, err := ParseEvent(line)
 		require.NoError(t, err)
 		kinds = append(kinds, e.Kind)
@@ -40,7 +40,7 @@ func TestLinesThatAreNoEvents(t *testing.T) {
 func FuzzParseEvent(f *testing.F) {
 	data, err := os.ReadFile("testdata/protocol.jsonl")
 	require.NoError(f, err)
-	for _, line := range bytes.Split(data, []byte("\n")) {
+	for line := range bytes.SplitSeq(data, []byte("\n")) {
 		f.Add(line)
 	}
 	f.Fuzz(func(t *testing.T, line []byte) {

@@ -12,7 +12,6 @@ import (
 // checkpoint takes the place of one that was merely due and still waits.
 type saver struct {
 	a    *attempt
-	ctx  context.Context //nolint:containedctx // of its own goroutine; it ends the wait for a full disk
 	done chan struct{}
 
 	mu      sync.Mutex
@@ -24,10 +23,11 @@ type saver struct {
 	err     error // of the last save
 }
 
+// newSaver returns one that waits for a full disk until ctx ends.
 func newSaver(ctx context.Context, a *attempt) *saver {
-	s := &saver{a: a, ctx: ctx, done: make(chan struct{})}
+	s := &saver{a: a, done: make(chan struct{})}
 	s.changed = sync.NewCond(&s.mu)
-	go s.loop() // ended by close
+	go s.loop(ctx) // ended by close
 	return s
 }
 
@@ -76,7 +76,7 @@ func (s *saver) failure() error {
 	return s.err
 }
 
-func (s *saver) loop() {
+func (s *saver) loop(ctx context.Context) {
 	defer close(s.done)
 	for {
 		s.mu.Lock()
@@ -90,7 +90,7 @@ func (s *saver) loop() {
 		e := s.queue[0]
 		s.queue = s.queue[1:]
 		s.mu.Unlock()
-		c, err := s.save(e)
+		c, err := s.save(ctx, e)
 		s.mu.Lock()
 		if s.err = err; err == nil {
 			s.saved = c
@@ -101,19 +101,19 @@ func (s *saver) loop() {
 
 // save makes one checkpoint durable: first the metrics of its steps, so that a
 // resume from it finds every step before it.
-func (s *saver) save(e Event) (c Checkpoint, err error) {
+func (s *saver) save(ctx context.Context, e Event) (c Checkpoint, err error) {
 	a := s.a
 	began := time.Now()
-	err = a.persist(s.ctx, func() error {
+	err = a.persist(ctx, func() error {
 		if err := a.metrics.Sync(); err != nil {
 			return err
 		}
 		// Not bound to a pause: what was handed over is saved.
-		c, err = a.s.Vault.Save(context.WithoutCancel(s.ctx), a.checkpoint(e.Step), e.Path)
+		c, err = a.s.Vault.Save(context.WithoutCancel(ctx), a.checkpoint(e.Step), e.Path)
 		return err
 	})
 	if err != nil {
-		a.s.Log.Error("checkpoint not saved", "model", a.model.Name, "step", e.Step, "error", err)
+		a.s.Log.ErrorContext(ctx, "checkpoint not saved", "model", a.model.Name, "step", e.Step, "error", err)
 		os.RemoveAll(e.Path) //nolint:errcheck // a leftover is swept before the next attempt
 		return c, err
 	}

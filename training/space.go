@@ -41,7 +41,7 @@ func (s *Supervisor) persist(ctx context.Context, model string, f func() error) 
 	if !isFull(err) {
 		return err
 	}
-	s.Log.Warn("disk full", "run", s.Run.Name(), "model", model, "error", err)
+	s.Log.WarnContext(ctx, "disk full", "run", s.Run.Name(), "model", model, "error", err)
 	for isFull(err) {
 		s.prune(ctx)
 		s.complain(model, CauseDiskFull, fullText(err))
@@ -86,9 +86,9 @@ func (s *Supervisor) prune(ctx context.Context) {
 	}
 	freed, err := p.Prune(context.WithoutCancel(ctx))
 	if err != nil {
-		s.Log.Warn("no room made", "run", s.Run.Name(), "error", err)
+		s.Log.WarnContext(ctx, "no room made", "run", s.Run.Name(), "error", err)
 	} else if freed > 0 {
-		s.Log.Info("room made", "run", s.Run.Name(), "bytes", freed)
+		s.Log.InfoContext(ctx, "room made", "run", s.Run.Name(), "bytes", freed)
 	}
 }
 

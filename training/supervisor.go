@@ -143,7 +143,7 @@ func (s *Supervisor) takeOver(ctx context.Context) error {
 	}
 	s.past = histories(entries)
 	if s.learnt, err = readLessons(s.Run.path(learntName)); err != nil {
-		s.Log.Warn("nothing learnt from before", "error", err)
+		s.Log.WarnContext(ctx, "nothing learnt from before", "error", err)
 	}
 	if s.ledger, err = durable.OpenLog(s.Run.path(ledgerName)); err != nil {
 		return err
@@ -162,7 +162,7 @@ func (s *Supervisor) takeOver(ctx context.Context) error {
 		}
 	}
 	s.board.run = s.Run
-	s.board.failure = func(err error) { s.Log.Error("state not published", "error", err) }
+	s.board.failure = func(err error) { s.Log.ErrorContext(ctx, "state not published", "error", err) }
 	return s.board.begin(status)
 }
 
@@ -171,7 +171,7 @@ func (s *Supervisor) takeOver(ctx context.Context) error {
 func (s *Supervisor) models(ctx context.Context) error {
 	for i := range s.Run.plan.Models {
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // a pause is no error
 		}
 		if err := s.model(ctx, i); err != nil {
 			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {

@@ -1,10 +1,11 @@
+//go:build unix
+
 package training_test
 
 import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -265,11 +266,12 @@ func TestAPauseKeepsWhatWasHandedOverAndSaysHowToGoOn(t *testing.T) {
 		trainingtest.Model("c", trainingtest.Good("2", "1")...))
 	s, v := supervisor(t, r)
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() {
-		defer cancel()
-		until(t, "the second model", func() bool { _, err := os.Stat(filepath.Join(r.Dir(), "here")); return err == nil })
-	}()
-	require.ErrorIs(t, s.Work(ctx), training.ErrPaused)
+	defer cancel()
+	worked := make(chan error, 1)
+	go func() { worked <- s.Work(ctx) }()
+	reached(t, r)
+	cancel()
+	require.ErrorIs(t, <-worked, training.ErrPaused)
 	status, err := r.Status()
 	require.NoError(t, err)
 	require.Equal(t, training.RunPaused, status.State)

@@ -2,7 +2,6 @@ package training
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"testing"
 	"testing/synctest"
@@ -14,18 +13,17 @@ import (
 
 func TestTheWatchdogCountsOnlyTheTimeItSees(t *testing.T) {
 	const limit = 10 * time.Minute
-	look := longestLook
 	for name, test := range map[string]struct {
 		elapsed []time.Duration
 		life    func(i int) bool
 		hung    bool
 	}{
-		"silence":               {repeat(look, 120), func(int) bool { return false }, true},
-		"not yet":               {repeat(look, 119), func(int) bool { return false }, false},
-		"a word now and then":   {repeat(look, 1000), func(i int) bool { return i%100 == 0 }, false},
-		"a suspended machine":   {append(repeat(look, 60), 8*time.Hour), func(int) bool { return false }, false},
-		"a clock that goes mad": {append(repeat(look, 10), -time.Hour, 365*24*time.Hour), func(int) bool { return false }, false},
-		"silence after a sleep": {append([]time.Duration{8 * time.Hour}, repeat(look, 120)...), func(int) bool { return false }, true},
+		"silence":               {looks(120), func(int) bool { return false }, true},
+		"not yet":               {looks(119), func(int) bool { return false }, false},
+		"a word now and then":   {looks(1000), func(i int) bool { return i%100 == 0 }, false},
+		"a suspended machine":   {append(looks(60), 8*time.Hour), func(int) bool { return false }, false},
+		"a clock that goes mad": {append(looks(10), -time.Hour, 365*24*time.Hour), func(int) bool { return false }, false},
+		"silence after a sleep": {append([]time.Duration{8 * time.Hour}, looks(120)...), func(int) bool { return false }, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dog := watchdog{limit: limit}
@@ -39,10 +37,11 @@ func TestTheWatchdogCountsOnlyTheTimeItSees(t *testing.T) {
 	assert.Equal(t, 5*time.Millisecond, (&watchdog{limit: 100 * time.Millisecond}).interval())
 }
 
-func repeat(d time.Duration, n int) []time.Duration {
+// looks are so many at the usual time.
+func looks(n int) []time.Duration {
 	all := make([]time.Duration, n)
 	for i := range all {
-		all[i] = d
+		all[i] = longestLook
 	}
 	return all
 }
@@ -84,7 +83,7 @@ func TestABudgetLeavesNothingBehind(t *testing.T) {
 		s := &Supervisor{Run: &Run{plan: Plan{Settings: Settings{MaxHours: 12}}}}
 		bounded, stop := s.budgeted(t.Context())
 		stop()
-		require.False(t, errors.Is(context.Cause(bounded), errBudget))
+		require.NotErrorIs(t, context.Cause(bounded), errBudget)
 	}) // a goroutine left over fails it
 }
 
@@ -117,14 +116,12 @@ func TestRunETA(t *testing.T) {
 	}{
 		"nothing known":       {[]ModelStatus{{State: ModelPending}, {State: ModelRunning}}, nil},
 		"by what is done":     {[]ModelStatus{{State: ModelDone, Seconds: 5}, {State: ModelPending}, {State: ModelPending}}, &ten},
-		"by what is running":  {[]ModelStatus{{State: ModelRunning, Seconds: 2, ETASeconds: ptr(4)}, {State: ModelPending}}, &ten},
+		"by what is running":  {[]ModelStatus{{State: ModelRunning, Seconds: 2, ETASeconds: new(4.0)}, {State: ModelPending}}, &ten},
 		"a part done already": {[]ModelStatus{{State: ModelDone, Seconds: 20}, {State: ModelPaused, Step: 50, TotalSteps: 100}}, &ten},
 		"just begun":          {[]ModelStatus{{State: ModelDone, Seconds: 10}, {State: ModelRunning}}, &ten},
 		"failed ones are out": {[]ModelStatus{{State: ModelDone, Seconds: 10}, {State: ModelPending}, {State: ModelFailed}}, &ten},
-		"all done":            {[]ModelStatus{{State: ModelDone, Seconds: 10}}, ptr(0)},
+		"all done":            {[]ModelStatus{{State: ModelDone, Seconds: 10}}, new(0.0)},
 	} {
 		t.Run(name, func(t *testing.T) { require.Equal(t, test.want, etaOf(test.models)) })
 	}
 }
-
-func ptr(v float64) *float64 { return &v }

@@ -67,15 +67,13 @@ func (d *document) line(path string) int {
 // wrong turns a YAML error into a *PlanError.
 func (d *document) wrong(err error) error {
 	e := &PlanError{File: d.path, Problem: err.Error(), Hint: d.hint}
-	var y yaml.Error
-	if errors.As(err, &y) {
+	if y, ok := errors.AsType[yaml.Error](err); ok {
 		e.Problem = y.GetMessage()
 		if t := y.GetToken(); t != nil && t.Position != nil {
 			e.Line = t.Position.Line
 		}
 	}
-	var kind *yaml.TypeError
-	if errors.As(err, &kind) && kind.Token != nil {
+	if kind, ok := errors.AsType[*yaml.TypeError](err); ok && kind.Token != nil {
 		e.Problem = fmt.Sprintf("%s is expected here, not %q", kindOf(kind.DstType), kind.Token.Value)
 	}
 	return e

@@ -1,3 +1,5 @@
+//go:build unix
+
 // Package trainingtest lets a test binary play the other processes of a run: a
 // worker that does what a script says, however badly, and a supervisor that can
 // be killed. Its Vault keeps checkpoints in folders and is stricter than a

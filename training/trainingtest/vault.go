@@ -1,3 +1,5 @@
+//go:build unix
+
 package trainingtest
 
 import (
@@ -98,7 +100,7 @@ func (v *Vault) Newest(_ context.Context, model, fingerprint string) (training.C
 	}
 	var best training.Checkpoint
 	var notes []string
-	entries, _ := os.ReadDir(v.Run.ModelPath(model, "checkpoints")) //nolint:errcheck // none is none
+	entries, _ := os.ReadDir(v.Run.ModelPath(model, "checkpoints")) // none is none
 	for _, e := range entries {
 		path := v.Run.ModelPath(model, "checkpoints", e.Name())
 		c, err := read(path, model)
@@ -125,7 +127,7 @@ func (v *Vault) Final(_ context.Context, model, fingerprint string) (training.Ch
 	}
 	c, err := read(v.Run.ModelPath(model, "final"), model)
 	if err != nil || c.Fingerprint != fingerprint {
-		return training.Checkpoint{}, nil, nil //nolint:nilerr // no result, or one of other code
+		return training.Checkpoint{}, nil, nil // no result, or one of other code
 	}
 	return c, nil, nil
 }
