@@ -97,8 +97,8 @@ func (g *generation) prepare(ctx context.Context) {
 	}
 }
 
-// ask runs code silently in the child and returns the reply.
-func (p *Proxy) ask(ctx context.Context, content jupyter.ExecuteRequestContent) (*jupyter.Message, error) {
+// ask runs code silently in the child, for a cell of ours, and returns the reply.
+func (p *Proxy) ask(ctx context.Context, x *execution, content jupyter.ExecuteRequestContent) (*jupyter.Message, error) {
 	content.Silent = true
 	for {
 		g := p.life.current()
@@ -109,6 +109,9 @@ func (p *Proxy) ask(ctx context.Context, content jupyter.ExecuteRequestContent) 
 		p.forward(r)
 		select {
 		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), ErrInterrupted) && !x.aside {
+				p.crew.start(func() { p.takeBack(g, r) })
+			}
 			return nil, context.Cause(ctx)
 		case <-g.child.exited:
 			return nil, errNoChild
@@ -125,6 +128,27 @@ func (p *Proxy) ask(ctx context.Context, content jupyter.ExecuteRequestContent) 
 		}
 	}
 }
+
+// takeBack interrupts the child until it is done with what it was asked for a
+// cell that is over. An interrupt that comes before the question is lost.
+func (p *Proxy) takeBack(g *generation, r *route) {
+	for range takeBackTries {
+		p.interruptChild()
+		select {
+		case <-r.answer:
+			return
+		case <-g.child.exited:
+			return
+		case <-time.After(takeBackPause):
+		}
+	}
+}
+
+// Code may catch an interrupt; we do not insist for ever.
+const (
+	takeBackTries = 5
+	takeBackPause = 300 * time.Millisecond
+)
 
 // resultName is the name of the one user expression that we ask for.
 const resultName = "r"
@@ -171,7 +195,7 @@ func value(m *jupyter.Message) (json.RawMessage, error) {
 }
 
 // eval implements Cell.Eval.
-func (p *Proxy) eval(ctx context.Context, expr string) (json.RawMessage, error) {
+func (p *Proxy) eval(ctx context.Context, x *execution, expr string) (json.RawMessage, error) {
 	if err := p.needsIPython(); err != nil {
 		return nil, err
 	}
@@ -179,7 +203,7 @@ func (p *Proxy) eval(ctx context.Context, expr string) (json.RawMessage, error) 
 	if err != nil {
 		return nil, err
 	}
-	m, err := p.ask(ctx, jupyter.ExecuteRequestContent{UserExpressions: expression(bridgeCall + "evaluate(" + string(quoted) + ")")})
+	m, err := p.ask(ctx, x, jupyter.ExecuteRequestContent{UserExpressions: expression(bridgeCall + "evaluate(" + string(quoted) + ")")})
 	if err != nil {
 		return nil, err
 	}
@@ -187,8 +211,8 @@ func (p *Proxy) eval(ctx context.Context, expr string) (json.RawMessage, error) 
 }
 
 // exec implements Cell.Exec.
-func (p *Proxy) exec(ctx context.Context, code string) error {
-	m, err := p.ask(ctx, jupyter.ExecuteRequestContent{Code: code})
+func (p *Proxy) exec(ctx context.Context, x *execution, code string) error {
+	m, err := p.ask(ctx, x, jupyter.ExecuteRequestContent{Code: code})
 	if err != nil {
 		return err
 	}
@@ -231,7 +255,7 @@ func (p *Proxy) book(ctx context.Context, x *execution) int {
 	}
 	ctx, cancel := context.WithTimeout(ctx, bookLimit)
 	defer cancel()
-	m, err := p.ask(ctx, booking(x))
+	m, err := p.ask(ctx, x, booking(x))
 	if err == nil {
 		var raw json.RawMessage
 		if raw, err = value(m); err == nil {
@@ -292,7 +316,7 @@ func (p *Proxy) announce(ctx context.Context, x *execution) error {
 	if err != nil {
 		return err
 	}
-	m, err := p.ask(ctx, jupyter.ExecuteRequestContent{
+	m, err := p.ask(ctx, x, jupyter.ExecuteRequestContent{
 		UserExpressions: expression(bridgeCall + "announce(" + string(code) + ", " + strconv.Itoa(x.claim.Lines) + ")"),
 	})
 	if err != nil {
@@ -310,7 +334,7 @@ func (p *Proxy) expressions(ctx context.Context, x *execution) json.RawMessage {
 	if err != nil || len(content.UserExpressions) == 0 || string(content.UserExpressions) == "{}" || string(content.UserExpressions) == "null" {
 		return nil
 	}
-	m, err := p.ask(ctx, jupyter.ExecuteRequestContent{UserExpressions: content.UserExpressions})
+	m, err := p.ask(ctx, x, jupyter.ExecuteRequestContent{UserExpressions: content.UserExpressions})
 	if err != nil {
 		return nil
 	}

@@ -112,23 +112,10 @@ func newCell(p *Proxy, x *execution, content jupyter.ExecuteRequestContent) *Cel
 func (s laneCell) emit(t jupyter.Type, content any) { s.p.publish(t, s.x.route.request, content) }
 
 func (s laneCell) eval(ctx context.Context, expr string) (json.RawMessage, error) {
-	value, err := s.p.eval(ctx, expr)
-	s.release(err)
-	return value, err
+	return s.p.eval(ctx, s.x, expr)
 }
 
-func (s laneCell) exec(ctx context.Context, code string) error {
-	err := s.p.exec(ctx, code)
-	s.release(err)
-	return err
-}
-
-// release frees the child of what an interrupted cell has asked it.
-func (s laneCell) release(err error) {
-	if errors.Is(err, ErrInterrupted) && !s.x.aside {
-		s.p.interruptChild()
-	}
-}
+func (s laneCell) exec(ctx context.Context, code string) error { return s.p.exec(ctx, s.x, code) }
 
 func (s laneCell) restart(ctx context.Context) error { return s.p.restart(ctx) }
 
