@@ -24,7 +24,9 @@ class Position:
     own among them, get the state they had when the checkpoint was made.
 
     Batches are drawn, not skipped: the random state inside a loader's processes
-    and inside a dataset follows from the samples it has given.
+    and inside a dataset follows from the samples it has given. One thing cannot be
+    repeated so: a sampler that draws little by little from a generator from which
+    the loop draws too.
     """
 
     def __init__(self, loader: Any, batch_size: int, others: list[Any]) -> None:

@@ -38,7 +38,7 @@ _KINDS = [
     (
         "disk_full",
         r"No space left on device|Disk quota exceeded|PytorchStreamWriter failed writing file"
-        r"|unexpected pos \d+ vs \d+",
+        r"|\d+ requested and \d+ written",  # numpy's way to say it
     ),
     (
         "device_lost",
@@ -111,6 +111,7 @@ _FIGURES = {
     "allowed_mib": (_AMOUNT + r" allowed;",),
     "allocated_mib": (_AMOUNT + r" is allocated by PyTorch", _AMOUNT + r" already allocated"),
     "reserved_mib": (_AMOUNT + r" is reserved by PyTorch but unallocated",),
+    "held_mib": (_AMOUNT + r" reserved in total by PyTorch",),
 }
 _UNITS = {"b": 1 / (1 << 20), "K": 1 / 1024, "M": 1.0, "G": 1024.0}
 
@@ -123,6 +124,9 @@ def memory(error: BaseException) -> dict[str, float]:
             found = next((f for p in patterns if (f := re.search(p, message(one)))), None)
             if found and name not in figures:
                 figures[name] = float(found[1].rstrip(".")) * _UNITS[found[2][0]]
+    held = figures.pop("held_mib", None)
+    if held is not None and "allocated_mib" in figures:
+        figures["reserved_mib"] = held - figures["allocated_mib"]
     return {**device_memory(), **figures}
 
 

@@ -86,12 +86,47 @@ def _torch_save(folder: Path, name: str, state: Any) -> str:
     _on_cpu.register(torch)
     _on_cpu.active = True
     try:
-        torch.save(state, str(folder / f"{name}.pt"))
+        with _Patient(folder / f"{name}.pt") as file:
+            torch.save(state, file)
     except (pickle.PicklingError, TypeError, AttributeError) as error:
         raise _unsavable(name, error) from error
     finally:
         _on_cpu.active = False
     return f"{name}.pt"
+
+
+class _Patient:
+    """A file that takes everything, and says only when it is closed that it had no room.
+
+    An error in the middle of torch.save leaves a writer behind that ends the
+    whole process when it is cleaned up.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("wb", buffering=0)
+        self._error: OSError | None = None
+
+    def __enter__(self) -> _Patient:
+        return self
+
+    def __exit__(self, kind: Any, *_: Any) -> None:
+        self._file.close()
+        if self._error and kind is None:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        """Writes data, unless writing has failed before."""
+        view = memoryview(data).cast("B")
+        try:
+            done = 0
+            while done < len(view) and not self._error:
+                done += self._file.write(view[done:])
+        except OSError as error:
+            self._error = error
+        return len(view)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
 
 
 class _OnCPU(threading.local):

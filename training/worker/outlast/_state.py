@@ -60,7 +60,7 @@ def get(value: Any) -> Any:
     if how == "state_dict":
         return _without_weak(value.state_dict())
     if how == "tensor":
-        tensor = value.detach()
+        tensor = value.detach() if value.requires_grad else value
         # A part of a larger tensor would take all of it along.
         return tensor.clone() if _is_part(tensor) else tensor
     if how == "generator":

@@ -111,12 +111,25 @@ PROGRAMS: dict[str, str] = {
         "DataLoader(Subset(Augmenting(numpy.random.default_rng(9)), range(40)), batch_size=8, shuffle=True)",
         AUGMENTING + MODEL,
     ),
-    "augmentation by a generator that is tracked": batches(
-        "DataLoader(Augmenting(rng), batch_size=8, shuffle=True)",
-        AUGMENTING
-        + "rng = numpy.random.RandomState(9)\nmodel = mlp()\noptimizer = torch.optim.Adam(model.parameters())\n"
-        "job.track(model=model, optimizer=optimizer, rng=rng)\n",
+    "augmentation by a generator that only the program knows": batches(
+        "DataLoader(Drawing(), batch_size=8, shuffle=True)",
+        """
+class Drawing(torch.utils.data.Dataset):
+    def __len__(self): return 44
+    def __getitem__(self, i): return features[i] + float(rng.normal(0, 0.1)), labels[i]
+rng = numpy.random.RandomState(9)
+model = mlp()
+optimizer = torch.optim.Adam(model.parameters())
+job.track(model=model, optimizer=optimizer, rng=rng)
+""",
     ),
+    "a generator of both the loader and the loop": f"""{TORCH}{MODEL}
+g = torch.Generator().manual_seed(3)
+loader = DataLoader(data, batch_size=8, shuffle=True, generator=g)
+for x, y in job.batches(loader, epochs=3):
+    job.log(loss=fit((x + torch.randn(4, generator=g) * 0.1, y), model, optimizer))
+job.finish(digest=digest(model, optimizer))
+""",
     "a stream of samples": f"""{TORCH}
 class Stream(IterableDataset):
     def __iter__(self):

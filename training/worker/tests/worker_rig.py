@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,7 @@ class Worker:
         *,
         kind: str = "cell",
         shared: tuple[str, ...] = (),
+        python: Sequence[str] = (sys.executable,),
         **job: Any,
     ) -> None:
         folder.mkdir(parents=True)
@@ -134,7 +135,7 @@ class Worker:
         events, theirs = os.pipe()
         with self._output.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "outlast", folder / "job.json"],
+                [*python, "-m", "outlast", folder / "job.json"],
                 cwd=folder,
                 env=environment(
                     OUTLAST_JOB=str(folder / "job.json"),
