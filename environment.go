@@ -105,12 +105,17 @@ func (p *program) deps() *magics.Deps {
 	if err != nil { // the folder is gone; workers need one that is there
 		dir = os.TempDir()
 	}
+	home, err := os.UserHomeDir()
+	if err != nil { // there are users without one
+		home = ""
+	}
 	return &magics.Deps{
 		Version:    version,
 		Dir:        p.env.dataDir(),
 		RunName:    p.env.runName(),
 		Python:     p.env.python(),
 		WorkDir:    dir,
+		Home:       home,
 		Host:       magics.HostOf(p.env.lookup),
 		Session:    &magics.Session{},
 		MachineAge: machineAge,
@@ -142,6 +147,9 @@ func openStore(url string) (checkpoint.Store, error) {
 // another try, rather than a failure of the work.
 func isConfiguration(err error) bool {
 	var plan *training.PlanError
+	var run *training.RunError
+	var choice *gpu.ChoiceError
 	var problem *magics.Problem
-	return errors.As(err, &plan) || errors.As(err, &problem) && !errors.Is(err, magics.ErrModelsFailed)
+	return errors.As(err, &plan) || errors.As(err, &run) || errors.As(err, &choice) ||
+		errors.As(err, &problem) && !errors.Is(err, magics.ErrModelsFailed)
 }

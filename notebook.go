@@ -75,6 +75,11 @@ func (i *interceptor) call(ctx context.Context, cell *kernel.Cell, inv magics.In
 		cell.Stream(jupyter.Stdout, m.Help())
 		return nil
 	}
+	if !inv.Cell && len(cell.Request().Content) > 0 { // else Python calls, and has expanded it
+		if err := inv.Expand(func(pieces []string) ([]string, error) { return expand(ctx, cell, pieces) }); err != nil {
+			return fmt.Errorf("expand %%%s: %w", inv.Name, err)
+		}
+	}
 	words, err := inv.Words()
 	if err != nil {
 		return &magics.UsageError{Magic: m, Why: err.Error()}
@@ -92,6 +97,23 @@ func (i *interceptor) call(ctx context.Context, cell *kernel.Cell, inv magics.In
 		Interrupts: cell.Interrupts(),
 		Result:     cell.SetResult,
 	})
+}
+
+// expand asks the notebook for what IPython makes of each piece.
+func expand(ctx context.Context, cell *kernel.Cell, pieces []string) ([]string, error) {
+	list, err := json.Marshal(pieces)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := cell.Eval(ctx, fmt.Sprintf("list(map(get_ipython().var_expand, %s))", list))
+	if err != nil {
+		return nil, err
+	}
+	var expanded []string
+	if err := json.Unmarshal(raw, &expanded); err != nil {
+		return nil, err
+	}
+	return expanded, nil
 }
 
 // explain turns err into what the notebook shows: the synopsis for a mistake in

@@ -59,7 +59,7 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 	}
 	plan := run.Plan()
 	v := &vault{keeper: &checkpoint.Keeper{Dir: run.Dir(), Keep: plan.Settings.Keep, Log: log}, run: name}
-	s := &training.Supervisor{Run: run, Vault: v, WorkerDir: worker, Log: log, Env: os.Environ()}
+	s := &training.Supervisor{Run: run, Vault: v, WorkerDir: worker, Log: log, Env: reachable(os.Environ())}
 
 	// The mirror outlives a pause: it is stopped by its own context, after the
 	// supervisor has flushed it.

@@ -2,7 +2,6 @@ package magics
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"path/filepath"
 	"slices"
@@ -24,7 +23,8 @@ type Deps struct {
 	Dir     string // data directory, unless a call names another
 	RunName string // the run that an unnamed %train makes
 	Python  string // interpreter for workers; in a notebook its own is asked for
-	WorkDir string // where workers run
+	WorkDir string // where the program was started
+	Home    string // the user's home folder; empty if unknown
 	Host    Host
 	Session *Session
 
@@ -120,23 +120,6 @@ func (v *folderValue) String() string { return string(*v) }
 
 // Type implements pflag.Value.
 func (v *folderValue) Type() string { return "DIR" }
-
-// python returns the interpreter that workers use: the notebook's own, so that
-// they find the same packages.
-func (d *Deps) python(ctx context.Context, nb Notebook) (string, error) {
-	if nb == nil {
-		return d.Python, nil
-	}
-	raw, err := nb.Eval(ctx, "__import__('sys').executable")
-	if err != nil {
-		return "", fmt.Errorf("ask the notebook for its python: %w", err)
-	}
-	var path string
-	if err := json.Unmarshal(raw, &path); err != nil {
-		return "", fmt.Errorf("ask the notebook for its python: %w", err)
-	}
-	return path, nil
-}
 
 // oneRun returns the run that c names, or the latest.
 func (d *Deps) oneRun(m *Magic, c *Call, dir string) (*training.Run, error) {

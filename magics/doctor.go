@@ -90,10 +90,10 @@ func (d *Deps) checkPython(ctx context.Context, c *Call) finding {
 		}
 		return f
 	}
-	asking, cancel := context.WithTimeoutCause(ctx, glance, errBusy)
+	asking, cancel := context.WithTimeout(ctx, glance)
 	defer cancel()
 	raw, err := c.Notebook.Eval(asking, libraries)
-	if errors.Is(err, errBusy) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, context.DeadlineExceeded) {
 		f.OK, f.Detail = true, "busy with a cell"
 		return f
 	}

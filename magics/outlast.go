@@ -2,7 +2,6 @@ package magics
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -71,6 +70,3 @@ func restartPython(ctx context.Context, c *Call, dir string) error {
 	_, err := fmt.Fprintln(c.Stdout, text)
 	return err
 }
-
-// errBusy says that Python answers nothing while it runs a cell.
-var errBusy = errors.New("busy with a cell")

@@ -3,7 +3,9 @@ package magics
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,9 +26,12 @@ func (o *trainOptions) plan(ctx context.Context, c *Call) (*training.Plan, error
 	if err != nil {
 		return nil, err
 	}
-	plan := &training.Plan{Run: name, Dir: o.deps.WorkDir}
+	if o.here, err = o.deps.place(ctx, c.Notebook); err != nil {
+		return nil, err
+	}
+	plan := &training.Plan{Run: name, Dir: o.here.dir}
 	if isFile(name, ".yaml", ".yml", ".json") {
-		if plan, err = training.ReadPlan(name); err != nil {
+		if plan, err = training.ReadPlan(o.here.path(name)); err != nil {
 			return nil, err
 		}
 	}
@@ -40,12 +45,16 @@ func (o *trainOptions) plan(ctx context.Context, c *Call) (*training.Plan, error
 		return nil, err
 	}
 	if o.flags.Changed("store") {
-		plan.Store = o.store
+		plan.Store = o.here.store(o.store)
 	}
-	plan.Python = o.python
-	if plan.Python == "" {
-		if plan.Python, err = o.deps.python(ctx, c.Notebook); err != nil {
-			return nil, err
+	plan.Python = o.here.python
+	if o.python != "" {
+		plan.Python = o.python
+		if strings.ContainsRune(o.python, filepath.Separator) {
+			plan.Python = o.here.path(o.python)
+		}
+		if !executable(plan.Python) {
+			return nil, &Problem{"use the Python " + o.python, errors.New("there is no such program"), "give --python the path of an interpreter, such as " + o.here.python}
 		}
 	}
 	return plan, o.settings(plan)
@@ -67,13 +76,10 @@ func (o *trainOptions) code(c *Call, plan *training.Plan) error {
 	case body:
 		plan.Code = training.Code{Kind: training.CodeCell, Name: "cell.py", Source: c.Body, Shared: o.deps.Session.Shared()}
 	case o.script != "":
-		source, err := os.ReadFile(o.script)
+		path := o.here.path(o.script)
+		source, err := os.ReadFile(path)
 		if err != nil {
-			return &Problem{"read the script", err, "give --script the path of a Python file, as seen from " + o.deps.WorkDir}
-		}
-		path, err := filepath.Abs(o.script)
-		if err != nil {
-			return err
+			return &Problem{"read the script", err, "give --script the path of a Python file, as seen from " + o.here.dir}
 		}
 		plan.Code = training.Code{Kind: training.CodeScript, Name: path, Source: string(source)}
 	case len(c.Dash) > 0:
@@ -111,9 +117,9 @@ var variable = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9
 // it in an error.
 func (o *trainOptions) modelData(ctx context.Context, c *Call) ([]byte, string, error) {
 	if isFile(o.models, ".yaml", ".yml", ".json") {
-		data, err := os.ReadFile(o.models)
+		data, err := os.ReadFile(o.here.path(o.models))
 		if err != nil {
-			return nil, "", &Problem{"read the list of models", err, "give --models a file that is there, as seen from " + o.deps.WorkDir}
+			return nil, "", &Problem{"read the list of models", err, "give --models a file that is there, as seen from " + o.here.dir}
 		}
 		return data, o.models, nil
 	}
@@ -152,7 +158,11 @@ func (o *trainOptions) settings(plan *training.Plan) error {
 	if o.keep < 1 || o.retries < 0 || o.effectiveBatch < 0 {
 		return &UsageError{o.magic, "--keep is at least 1, --retries and --effective-batch are not negative"}
 	}
+	if !(o.maxHours >= 0) || math.IsInf(o.maxHours, 0) || o.hangAfter < 0 { // not a number is neither
+		return &UsageError{o.magic, "--max-hours and --hang-after are not negative; 0 is no limit"}
+	}
 	s.Keep, s.Retries, s.Seed = o.keep, o.retries, o.seed
+	s.MaxHours, s.HangAfter = o.maxHours, o.hangAfter.Seconds()
 	return nil
 }
 
@@ -199,7 +209,7 @@ func (d *Deps) fit(ctx context.Context, plan *training.Plan, w gpu.Wishes) error
 	s := &plan.Settings
 	s.EffectiveBatch, s.BatchSize, s.GradAccum = choice.EffectiveBatch, choice.BatchSize, choice.GradAccum
 	s.Precision, s.LoRARank, s.Device = choice.Precision, choice.LoRARank, choice.Device
-	s.MemoryFraction, s.Env = choice.MemoryFraction, choice.Env
+	s.MemoryFraction, s.Env, s.DeviceName = choice.MemoryFraction, choice.Env, deviceName(found.Devices, choice)
 	for i := range plan.Models {
 		m := &plan.Models[i]
 		if m.BatchSize == 0 {
@@ -214,6 +224,17 @@ func (d *Deps) fit(ctx context.Context, plan *training.Plan, w gpu.Wishes) error
 		m.GradAccum = choice.GradAccum
 	}
 	return nil
+}
+
+// deviceName returns the name of the chosen device; empty for the CPU.
+func deviceName(devices []gpu.Device, c gpu.Choice) string {
+	visible := c.Env["CUDA_VISIBLE_DEVICES"]
+	for i, d := range devices {
+		if visible != "" && visible == d.UUID || visible == "" && c.Device == fmt.Sprintf("cuda:%d", i) {
+			return d.Name
+		}
+	}
+	return ""
 }
 
 // number reads a positive number; auto is 0.

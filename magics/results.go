@@ -32,13 +32,16 @@ func Results(d *Deps) *Magic {
 		fs.BoolVar(&o.csv, "csv", false, "print the table as CSV")
 		fs.StringVar(&o.plot, "plot", "", "write the plots to `FILE.svg`")
 		fs.StringVar(&o.zip, "zip", "", "write all results to `FILE.zip`: table, plots, logs, metrics, finished models")
-		return func(_ context.Context, c *Call) error {
+		return func(ctx context.Context, c *Call) error {
 			if err := o.check(); err != nil {
 				return err
 			}
 			run, err := d.oneRun(m, c, *o.dir)
 			if err != nil {
 				return err
+			}
+			if o.plot != "" || o.zip != "" {
+				o.here = d.nearby(ctx, c.Notebook)
 			}
 			return o.show(c, run)
 		}
@@ -52,6 +55,7 @@ type resultOptions struct {
 	dir       *string
 	json, csv bool
 	plot, zip string
+	here      place // set if files are to be written
 }
 
 func (o resultOptions) check() error {
@@ -106,7 +110,7 @@ func (o resultOptions) write(said io.Writer, run *training.Run, results training
 		if svg == nil {
 			return &Problem{"write the plots", errors.New("no model has logged a metric over at least two steps"), "log some in the training loop: job.log(loss=loss)"}
 		}
-		err := replaceFile(o.plot, func(w io.Writer) error {
+		err := replaceFile(o.here.path(o.plot), func(w io.Writer) error {
 			_, err := w.Write(svg)
 			return err
 		})
@@ -116,7 +120,7 @@ func (o resultOptions) write(said io.Writer, run *training.Run, results training
 		fmt.Fprintln(said, "Plots written to "+o.plot)
 	}
 	if o.zip != "" {
-		err := replaceFile(o.zip, func(w io.Writer) error { return archive(w, run, results, svg) })
+		err := replaceFile(o.here.path(o.zip), func(w io.Writer) error { return archive(w, run, results, svg) })
 		if err != nil {
 			return &Problem{"write the results", err, "give --zip a file that can be written, where there is room for it"}
 		}

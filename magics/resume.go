@@ -31,7 +31,9 @@ func Resume(d *Deps) *Magic {
 			if err != nil {
 				return err
 			}
+			here := d.nearby(ctx, c.Notebook)
 			if *url != "" {
+				*url = here.store(*url)
 				if name, err = d.restore(ctx, c, *url, name, *dir); err != nil {
 					return err
 				}
@@ -40,7 +42,7 @@ func Resume(d *Deps) *Magic {
 			if err != nil {
 				return err
 			}
-			return d.goOn(ctx, c, run, *url, *detach)
+			return d.goOn(ctx, c, run, resumption{*url, here.python, *detach})
 		}
 	}
 	return m
@@ -77,25 +79,28 @@ func (d *Deps) restore(ctx context.Context, c *Call, url, run, dir string) (stri
 	return run, nil
 }
 
+// A resumption says how to go on with a run.
+type resumption struct {
+	store  string // empty: the run's own
+	python string // for workers, if the run's own is not here
+	detach bool
+}
+
 // goOn refits run to this machine and starts it again.
-func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, url string, detach bool) error {
+func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, how resumption) error {
 	status, err := run.Status()
 	if err != nil {
 		return err
 	}
 	if status.State == training.RunRunning || status.State == training.RunDone {
-		return d.launch(ctx, c, run, detach)
+		return d.launch(ctx, c, run, how.detach)
 	}
 	plan := run.Plan()
-	if url != "" {
-		plan.Store = url
-	}
-	python, err := d.python(ctx, c.Notebook)
-	if err != nil {
-		return err
+	if how.store != "" {
+		plan.Store = how.store
 	}
 	if !executable(plan.Python) { // another machine's
-		plan.Python = python
+		plan.Python = how.python
 	}
 	s := plan.Settings
 	w := gpu.Wishes{EffectiveBatch: s.EffectiveBatch, LoRARank: s.LoRARank}
@@ -105,5 +110,5 @@ func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, url string,
 	if run, _, err = training.Create(run.DataDir(), plan, false); err != nil {
 		return err
 	}
-	return d.launch(ctx, c, run, detach)
+	return d.launch(ctx, c, run, how.detach)
 }

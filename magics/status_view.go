@@ -190,8 +190,12 @@ func (r report) failures() []note {
 			others = append(others, m.Name)
 			continue
 		}
+		text := fmt.Sprintf("%s %s failed: %s", mark(m.State), m.Name, lastLine(m.Error))
+		if m.Cause == training.CauseHang {
+			text += " (--hang-after 1h gives it longer)"
+		}
 		notes = append(notes, note{
-			Text: fmt.Sprintf("%s %s failed: %s", mark(m.State), m.Name, lastLine(m.Error)),
+			Text: text,
 			Pre:  m.Log, Tone: toneBad,
 			More: fmt.Sprintf("all of it: %slogs %s %s", r.Prompt, r.Run, m.Name),
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/pflag"
 
@@ -41,6 +42,7 @@ type trainOptions struct {
 	deps  *Deps
 	magic *Magic
 	flags *pflag.FlagSet
+	here  place // set by plan
 
 	dir             *string
 	models          string
@@ -58,6 +60,8 @@ type trainOptions struct {
 	detach          bool
 	fresh           bool
 	dryRun          bool
+	maxHours        float64
+	hangAfter       time.Duration
 }
 
 // Defaults of %train, with their reasons.
@@ -69,18 +73,23 @@ const (
 	defaultKeep = 3
 	// A crash that comes twice more is no accident.
 	defaultRetries = 2
+	// Longer than loading a large model or evaluating it takes; a print counts as
+	// a sign of life too.
+	defaultHang = 10 * time.Minute
 )
 
 func (o *trainOptions) bind(fs *pflag.FlagSet) {
 	o.flags = fs
 	fs.StringVar(&o.models, "models", "", "what to train: a variable of the notebook, a YAML or JSON file, or names separated by commas")
 	fs.StringVar(&o.script, "script", "", "the Python file that trains one model")
-	fs.StringVar(&o.store, "store", "", "folder to copy every checkpoint to")
+	fs.StringVar(&o.store, "store", "", "where to copy every checkpoint to: a folder")
 	fs.IntVar(&o.effectiveBatch, "effective-batch", 0, "samples per optimizer step; kept whatever the GPU (default 16)")
 	fs.StringVar(&o.batchSize, "batch-size", auto, "samples per forward pass, or auto")
 	fs.StringVar(&o.precision, "precision", auto, "fp32, fp16, bf16 or auto")
 	fs.StringVar(&o.loraRank, "lora-rank", auto, "rank of LoRA adapters, or auto (16)")
 	fs.StringVar(&o.checkpointEvery, "checkpoint-every", defaultEvery, "how often to save: 60s or 200steps")
+	fs.Float64Var(&o.maxHours, "max-hours", 0, "pause cleanly before so many hours are over (default: no limit)")
+	fs.DurationVar(&o.hangAfter, "hang-after", defaultHang, "no sign of life from a worker for so long means that it hangs; 0 for never")
 	fs.IntVar(&o.keep, "keep", defaultKeep, "checkpoints to keep of each model")
 	fs.IntVar(&o.retries, "retries", defaultRetries, "how often a model that crashed is tried again")
 	fs.Int64Var(&o.seed, "seed", 0, "seed of all random generators")
