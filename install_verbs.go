@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/pflag"
 
@@ -13,45 +16,70 @@ import (
 
 // destination declares the flags that say where a kernelspec goes.
 type destination struct {
-	user, sysPrefix bool
-	prefix, name    string
+	user, sysPrefix, colab bool
+	prefix, name           string
+	flags                  *pflag.FlagSet
 }
 
 func (d *destination) bind(fs *pflag.FlagSet) {
+	d.flags = fs
 	fs.BoolVar(&d.user, "user", false, "for this user (the default)")
 	fs.BoolVar(&d.sysPrefix, "sys-prefix", false, "into the active Python environment")
 	fs.StringVar(&d.prefix, "prefix", "", "below this folder, in share/jupyter/kernels")
 	fs.StringVar(&d.name, "name", install.DefaultName, "name of the kernelspec")
+	fs.BoolVar(&d.colab, "colab", false, "in the place of python3, for hosts where notebooks cannot choose, as Colab")
 }
 
-// dataDir returns the Jupyter data folder that the flags mean.
-func (d *destination) dataDir(p *program, verb string) (string, error) {
+// check refuses flags that contradict each other.
+func (d *destination) check(verb string) error {
+	if d.flags.NArg() > 0 {
+		return usage(verb, "it takes flags only, not "+strings.Join(d.flags.Args(), " "))
+	}
 	chosen := 0
-	for _, yes := range []bool{d.user, d.sysPrefix, d.prefix != ""} {
+	for _, yes := range []bool{d.user, d.sysPrefix, d.flags.Changed("prefix")} {
 		if yes {
 			chosen++
 		}
 	}
-	switch {
-	case chosen > 1:
-		return "", usage(verb, "--user, --sys-prefix and --prefix exclude each other")
-	case d.prefix != "":
-		return install.PrefixDir(d.prefix), nil
-	case d.sysPrefix:
-		prefix, err := install.SysPrefix(p.env.python())
-		if err != nil {
-			return "", err
+	if chosen > 1 {
+		return usage(verb, "--user, --sys-prefix and --prefix exclude each other")
+	}
+	if d.flags.Changed("prefix") && d.prefix == "" {
+		return usage(verb, "--prefix needs a folder")
+	}
+	for _, other := range []string{"sys-prefix", "prefix", "name", "child"} {
+		if d.colab && d.flags.Changed(other) {
+			return usage(verb, "--colab is for this user and python3: it goes without --"+other)
 		}
-		return install.PrefixDir(prefix), nil
+	}
+	return nil
+}
+
+// environment returns the Python environment that the flags mean; "" for that
+// of the server.
+func (d *destination) environment(p *program) (string, error) {
+	switch {
+	case d.sysPrefix:
+		return install.SysPrefix(p.env.python())
+	case d.prefix != "":
+		return filepath.Abs(d.prefix)
+	}
+	return "", nil
+}
+
+// dataDir returns the Jupyter data folder of an environment, or the user's.
+func (p *program) dataDir(environment string) (string, error) {
+	if environment != "" {
+		return install.PrefixDir(environment), nil
 	}
 	return install.UserDir(p.env.lookup)
 }
 
 func installVerb() verb {
 	return verb{
-		name: "install", args: "[--user | --sys-prefix | --prefix P]",
+		name: "install", args: "[--user | --sys-prefix | --prefix P] [--name outlast] [--child python3] [--colab]",
 		short: "Make the kernel selectable in Jupyter",
-		run: func(_ context.Context, p *program, args []string) error {
+		run: func(ctx context.Context, p *program, args []string) error {
 			fs := pflag.NewFlagSet("install", pflag.ContinueOnError)
 			var d destination
 			d.bind(fs)
@@ -59,8 +87,11 @@ func installVerb() verb {
 			if err := parse(p, fs, args); err != nil {
 				return helped(err)
 			}
-			if fs.NArg() > 0 {
-				return usage("install", "it takes flags only")
+			if err := d.check("install"); err != nil {
+				return err
+			}
+			if d.colab {
+				return p.installColab(ctx)
 			}
 			return p.install(&d, *child)
 		},
@@ -70,25 +101,25 @@ func installVerb() verb {
 // install looks for the child first: a kernel that cannot start is worse than
 // none.
 func (p *program) install(d *destination, child string) error {
-	dataDir, err := d.dataDir(p, "install")
+	environment, err := d.environment(p)
 	if err != nil {
 		return err
 	}
-	prefix := d.prefix
-	if prefix == "" {
-		if prefix, err = install.SysPrefix(p.env.python()); err != nil {
-			return err
-		}
-	}
-	spec, err := p.childSpec(child, prefix)
+	dataDir, err := p.dataDir(environment)
 	if err != nil {
 		return err
 	}
-	exe, err := install.Exe(dataDir, os.TempDir())
+	spec, err := p.childSpec(child, environment)
 	if err != nil {
 		return err
 	}
-	dir, err := install.Install(install.Options{Dir: dataDir, Name: d.name, Exe: exe, Child: spec, Version: version})
+	exe, err := install.Exe(os.TempDir())
+	if err != nil {
+		return err
+	}
+	dir, err := install.Install(install.Options{
+		Dir: dataDir, Name: d.name, Program: exe, Child: spec, Prefix: environment, Version: version,
+	})
 	if err != nil {
 		return err
 	}
@@ -97,9 +128,50 @@ func (p *program) install(d *destination, child string) error {
 	return err
 }
 
+// installColab puts ours in the place of python3, once it has been seen to work.
+func (p *program) installColab(ctx context.Context) error {
+	prefix, err := install.SysPrefix(p.env.python())
+	if err != nil {
+		return err
+	}
+	dataDir, err := install.UserDir(p.env.lookup)
+	if err != nil {
+		return err
+	}
+	shadow := install.Shadow{DataDir: dataDir, Name: install.DefaultChild}
+	spec, err := shadow.Hidden(install.SearchPath(p.env.lookup, prefix))
+	if err = p.complete(&spec, install.DefaultChild, prefix, err); err != nil {
+		return err
+	}
+	exe, err := install.Exe(os.TempDir())
+	if err != nil {
+		return err
+	}
+	o := install.Options{Program: exe, Child: spec, Version: version}
+	fmt.Fprintf(p.stdout, "Trying the kernel with %s ...\n", spec.DisplayName)
+	err = install.Preflight{
+		Exe: exe.Path, Argv: o.Argv(exe.Path, spec.Address()), Child: spec, Python: p.env.python(), TempDir: os.TempDir(),
+	}.Check(ctx)
+	verdict := "it started, and answered over a local socket without a key, as Colab's do"
+	if errors.Is(err, install.ErrNoClient) {
+		verdict, err = "not started: "+err.Error(), nil
+	}
+	if err != nil {
+		return err
+	}
+	dir, err := shadow.Install(o)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.stdout, "Installed: %s\nIt wraps %s (%s).\nTried: %s.\n"+
+		"To do: Runtime > Restart session. To undo: outlast uninstall --colab, and restart again.\n",
+		dir, spec.DisplayName, strings.Join(spec.Argv, " "), verdict)
+	return err
+}
+
 func uninstallVerb() verb {
 	return verb{
-		name: "uninstall", args: "[--user | --sys-prefix | --prefix P]",
+		name: "uninstall", args: "[--user | --sys-prefix | --prefix P] [--name outlast] [--colab]",
 		short: "Remove what install wrote",
 		run: func(_ context.Context, p *program, args []string) error {
 			fs := pflag.NewFlagSet("uninstall", pflag.ContinueOnError)
@@ -108,42 +180,77 @@ func uninstallVerb() verb {
 			if err := parse(p, fs, args); err != nil {
 				return helped(err)
 			}
-			if fs.NArg() > 0 {
-				return usage("uninstall", "it takes flags only")
-			}
-			dataDir, err := d.dataDir(p, "uninstall")
-			if err != nil {
+			if err := d.check("uninstall"); err != nil {
 				return err
 			}
-			dir, err := install.Uninstall(dataDir, d.name)
-			if err != nil {
-				return err
-			}
-			_, err = fmt.Fprintf(p.stdout, "Removed: %s\n", dir)
-			return err
+			return p.uninstall(&d)
 		},
 	}
 }
 
-// childSpec returns the kernel to wrap, as seen from the Python environment in
-// prefix. An environment whose ipykernel has no kernelspec is served too.
+func (p *program) uninstall(d *destination) error {
+	environment, err := d.environment(p)
+	if err != nil {
+		return err
+	}
+	dataDir, err := p.dataDir(environment)
+	if err != nil {
+		return err
+	}
+	if !d.colab {
+		dir, err := install.Uninstall(dataDir, d.name)
+		if err == nil {
+			_, err = fmt.Fprintf(p.stdout, "Removed: %s\n", dir)
+		}
+		return err
+	}
+	dir, err := install.Shadow{DataDir: dataDir, Name: install.DefaultChild}.Undo()
+	if err == nil {
+		_, err = fmt.Fprintf(p.stdout, "Undone: %s is as it was. To do: Runtime > Restart session.\n", dir)
+	}
+	return err
+}
+
+// childSpec returns the kernel to wrap: the kernelspec of that name as seen from
+// the Python environment in prefix, or the one in the folder of that name. An
+// empty prefix is the environment of the command line.
 func (p *program) childSpec(name, prefix string) (install.Spec, error) {
+	if prefix == "" {
+		var err error
+		if prefix, err = install.SysPrefix(p.env.python()); err != nil {
+			return install.Spec{}, err
+		}
+	}
+	var spec install.Spec
+	var err error
+	if filepath.Base(name) != name {
+		spec, err = install.Read(name)
+	} else {
+		spec, err = install.Find(name, install.SearchPath(p.env.lookup, prefix))
+	}
+	err = p.complete(&spec, name, prefix, err)
+	return spec, err
+}
+
+// complete does what Jupyter does with the result of a search: an environment
+// whose ipykernel has no kernelspec is served too, and a bare python is the
+// environment's own.
+func (p *program) complete(spec *install.Spec, name, prefix string, err error) error {
 	python := install.PrefixPython(prefix)
 	if python == "" {
 		python = p.env.python()
 	}
-	spec, err := install.Find(name, install.SearchPath(p.env.lookup, prefix))
 	if install.IsMissing(err) && name == install.DefaultChild && hasIpykernel(python) {
-		return install.Ipykernel(python), nil
+		*spec = install.Ipykernel(python)
+		return nil
 	}
 	if err != nil {
-		return spec, err
+		return err
 	}
-	// As jupyter_client does it: a bare python is the environment's own.
 	if bare := spec.Argv[0]; bare == "python" || bare == "python3" {
 		spec.Argv = append([]string{python}, spec.Argv[1:]...)
 	}
-	return spec, nil
+	return nil
 }
 
 func hasIpykernel(python string) bool {

@@ -1,7 +1,6 @@
 package install
 
 import (
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,29 +10,50 @@ import (
 	"outlast/checkpoint/durable"
 )
 
-// Exe returns a path to the running program that will be there tomorrow. A
-// link in PATH is preferred to what it points to, because upgrades move that. A
-// program that was built into a temporary folder, as 'go run' does, is copied
-// below dataDir.
-func Exe(dataDir, tempDir string) (string, error) {
+// A Program is our own executable.
+type Program struct {
+	Path string
+	// Lasts says that Path will be there tomorrow. What 'go run' builds is not:
+	// Install copies it.
+	Lasts bool
+}
+
+// Exe returns the running program. A link in PATH is preferred to what it points
+// to, because upgrades move that.
+func Exe(tempDir string) (Program, error) {
 	exe, err := os.Executable()
 	if err != nil {
-		return "", err
+		return Program{}, err
 	}
+	return program(exe, tempDir), nil
+}
+
+func program(exe, tempDir string) Program {
 	if linked, err := exec.LookPath(filepath.Base(exe)); err == nil && same(linked, exe) {
 		if linked, err = filepath.Abs(linked); err == nil {
 			exe = linked
 		}
 	}
-	if !strings.HasPrefix(exe, filepath.Clean(tempDir)+string(filepath.Separator)) && !strings.Contains(exe, "go-build") {
-		return exe, nil
+	return Program{Path: exe, Lasts: !within(exe, tempDir) && !strings.Contains(exe, "go-build")}
+}
+
+// within reports whether path lies below dir, whichever links lead there.
+func within(path, dir string) bool {
+	for _, p := range []string{path, resolved(path)} {
+		for _, d := range []string{filepath.Clean(dir), resolved(dir)} {
+			if strings.HasPrefix(p, d+string(filepath.Separator)) {
+				return true
+			}
+		}
 	}
-	name := "outlast"
-	if runtime.GOOS == "windows" {
-		name += ".exe"
+	return false
+}
+
+func resolved(path string) string {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		return real
 	}
-	lasting := filepath.Join(dataDir, "outlast", name)
-	return lasting, copyProgram(exe, lasting)
+	return filepath.Clean(path)
 }
 
 func same(a, b string) bool {
@@ -42,17 +62,34 @@ func same(a, b string) bool {
 	return errA == nil && errB == nil && os.SameFile(x, y)
 }
 
-func copyProgram(from, to string) error {
-	f, err := os.Open(from)
+// ownDir is our folder in a Jupyter data folder.
+func ownDir(dataDir string) string { return filepath.Join(dataDir, "outlast") }
+
+// lastingCopy is where a program that does not last is copied to.
+func lastingCopy(dataDir string) string {
+	name := "outlast"
+	if runtime.GOOS == "windows" {
+		name += ".exe"
+	}
+	return filepath.Join(ownDir(dataDir), name)
+}
+
+// lasting returns a path to p that lasts, and makes the copy it needs.
+func (p Program) lasting(dataDir string) (string, error) {
+	if p.Lasts {
+		return p.Path, nil
+	}
+	to := lastingCopy(dataDir)
+	if same(p.Path, to) {
+		return to, nil
+	}
+	f, err := os.Open(p.Path)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer f.Close() //nolint:errcheck // it was only read
-	if err := durable.MkdirAll(filepath.Dir(to)); err != nil {
-		return err
-	}
 	if _, err := durable.WriteFile(to, f, nil); err != nil {
-		return err
+		return "", err
 	}
-	return os.Chmod(to, fs.FileMode(0o755))
+	return to, os.Chmod(to, 0o755)
 }

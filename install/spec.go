@@ -12,8 +12,9 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime"
+	"regexp"
 	"strings"
+	"syscall"
 )
 
 const (
@@ -42,6 +43,39 @@ type Spec struct {
 // Ours reports whether s starts Outlast.
 func (s Spec) Ours() bool { return s.Metadata[markName] != nil }
 
+// Address is how a kernel is told to wrap s and no other of its name: its folder,
+// or its name if it lies nowhere.
+func (s Spec) Address() string {
+	if s.Dir == "" {
+		return s.Name
+	}
+	return s.Dir
+}
+
+// A mark is what we write into the metadata of our own specs.
+type mark struct {
+	Version string `json:"version"`
+	Child   string `json:"child"`
+	// Shadow says that the spec hides another of its name: see Shadow.
+	Shadow bool `json:"shadow,omitempty"`
+	// Created is the topmost folder that was made for the spec.
+	Created string `json:"created,omitempty"`
+}
+
+// mark returns the mark of s; the zero value if s is not ours, or from a version
+// that wrote less.
+func (s Spec) mark() mark {
+	data, err := json.Marshal(s.Metadata[markName])
+	if err != nil {
+		return mark{}
+	}
+	var m mark
+	if json.Unmarshal(data, &m) != nil {
+		return mark{}
+	}
+	return m
+}
+
 // A SpecError is a kernelspec that cannot be used.
 type SpecError struct {
 	Name string
@@ -63,20 +97,20 @@ var errNoSpec = errors.New("it is not there")
 // folders in path that has one which is not ours: wrapping ourselves would
 // never end. Its error is a *SpecError.
 func Find(name string, path []string) (Spec, error) {
-	var names []string
+	var others []string
 	for _, dir := range path {
-		spec, err := read(filepath.Join(dir, "kernels", name))
+		spec, err := read(specDir(dir, name))
 		if err == nil && !spec.Ours() {
 			return spec, nil
 		}
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return Spec{}, &SpecError{name, err, "repair or remove the file"}
 		}
-		names = append(names, available(dir)...)
+		others = append(others, available(dir)...)
 	}
 	hint := "install the kernel: python -m pip install ipykernel"
-	if len(names) > 0 {
-		hint = "choose one of: " + strings.Join(names, ", ")
+	if len(others) > 0 {
+		hint = "choose one of: " + strings.Join(others, ", ")
 	}
 	return Spec{}, &SpecError{name, errNoSpec, hint}
 }
@@ -85,23 +119,71 @@ func Find(name string, path []string) (Spec, error) {
 // than a broken one.
 func IsMissing(err error) bool { return errors.Is(err, errNoSpec) }
 
+// specDir returns the folder of the kernelspec called name: Jupyter does not
+// mind the case of names.
+func specDir(dataDir, name string) string {
+	kernels := filepath.Join(dataDir, "kernels")
+	entries, err := os.ReadDir(kernels)
+	if err != nil {
+		return filepath.Join(kernels, name) // most of the folders do not exist
+	}
+	for _, e := range entries {
+		if strings.EqualFold(e.Name(), name) {
+			name = e.Name()
+		}
+	}
+	return filepath.Join(kernels, name)
+}
+
 func available(dir string) []string {
 	entries, err := os.ReadDir(filepath.Join(dir, "kernels"))
 	if err != nil {
 		return nil // most of the folders do not exist
 	}
-	var names []string
+	var found []string
 	for _, e := range entries {
 		if spec, err := read(filepath.Join(dir, "kernels", e.Name())); err == nil && !spec.Ours() {
-			names = append(names, e.Name())
+			found = append(found, e.Name())
 		}
 	}
-	return names
+	return found
+}
+
+// Read returns the kernelspec in the folder dir. Its error is a *SpecError.
+func Read(dir string) (Spec, error) {
+	spec, err := read(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Spec{}, &SpecError{dir, errNoSpec, "run 'outlast install' again, as it was run before"}
+	case err != nil:
+		return Spec{}, &SpecError{dir, err, "repair or remove the file"}
+	case spec.Ours():
+		return Spec{}, &SpecError{dir, errors.New("it starts Outlast itself"), "name the kernel that is to be wrapped"}
+	}
+	if spec.Dir, err = filepath.Abs(dir); err != nil {
+		return Spec{}, err
+	}
+	spec.Name = spec.Dir // found again by that only
+	return spec, nil
+}
+
+// names are those that Jupyter accepts.
+var names = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
+
+// checkName refuses what Jupyter would not find, or what is another folder.
+func checkName(name string) error {
+	if !names.MatchString(name) || strings.Trim(name, ".") == "" {
+		return &SpecError{name, errors.New("it cannot be a name"), "use letters, digits, '.', '_' and '-'"}
+	}
+	return nil
 }
 
 func read(dir string) (Spec, error) {
 	path := filepath.Join(dir, specFile)
 	data, err := os.ReadFile(path)
+	if errors.Is(err, syscall.ENOTDIR) { // Jupyter, too, takes a file for no kernelspec
+		err = fs.ErrNotExist
+	}
 	if err != nil {
 		return Spec{}, err
 	}
@@ -125,53 +207,4 @@ func Ipykernel(python string) Spec {
 		Language:    "python",
 		Metadata:    map[string]any{"debugger": true},
 	}
-}
-
-// PrefixDir returns the Jupyter data folder of a Python environment.
-func PrefixDir(prefix string) string { return filepath.Join(prefix, "share", "jupyter") }
-
-// UserDir returns the user's Jupyter data folder, as jupyter_core finds it.
-func UserDir(lookup func(string) (string, bool)) (string, error) {
-	if dir, ok := lookup("JUPYTER_DATA_DIR"); ok && dir != "" {
-		return dir, nil
-	}
-	home, err := os.UserHomeDir()
-	if err != nil {
-		return "", fmt.Errorf("find the user's Jupyter folder: %w", err)
-	}
-	switch runtime.GOOS {
-	case "darwin":
-		return filepath.Join(home, "Library", "Jupyter"), nil
-	case "windows":
-		if dir, ok := lookup("APPDATA"); ok && dir != "" {
-			return filepath.Join(dir, "jupyter"), nil
-		}
-		return filepath.Join(home, ".jupyter", "data"), nil
-	}
-	if dir, ok := lookup("XDG_DATA_HOME"); ok && dir != "" {
-		return filepath.Join(dir, "jupyter"), nil
-	}
-	return filepath.Join(home, ".local", "share", "jupyter"), nil
-}
-
-// SearchPath returns the Jupyter data folders in the order in which
-// jupyter_core looks into them, for the Python environment in prefix.
-func SearchPath(lookup func(string) (string, bool), prefix string) []string {
-	var path []string
-	if extra, ok := lookup("JUPYTER_PATH"); ok {
-		path = append(path, filepath.SplitList(extra)...)
-	}
-	if prefix != "" { // before the user's, as in any virtual environment
-		path = append(path, PrefixDir(prefix))
-	}
-	if user, err := UserDir(lookup); err == nil {
-		path = append(path, user)
-	}
-	if runtime.GOOS == "windows" {
-		if dir, ok := lookup("PROGRAMDATA"); ok {
-			path = append(path, filepath.Join(dir, "jupyter"))
-		}
-		return path
-	}
-	return append(path, "/usr/local/share/jupyter", "/usr/share/jupyter")
 }
