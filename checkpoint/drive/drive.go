@@ -156,6 +156,7 @@ func notFound(name string) error {
 // errors that steer a Put; no caller sees them.
 var (
 	errTaken         = errors.New("the id is in use")
+	errAgain         = errors.New("the folder was out of the way for a moment")
 	errParentGone    = errors.New("the folder is gone")
 	errContradiction = errors.New("it both has the folder and does not")
 	errNoIDs         = errors.New("it gave none")

@@ -119,3 +119,6 @@ func TestDriveIsAStore(t *testing.T) {
 		})
 	}
 }
+
+// errContent is what damage is called.
+var errContent = durable.ErrContent

@@ -54,8 +54,10 @@ func (u *put) check(ctx context.Context, f *driveapi.File) (object, error) {
 	switch {
 	case f.Trashed:
 		u.undo(ctx, o)
-		s.index.suspect(parentOf(u.path), true)
-		return object{}, trashedProblem(parentOf(u.path))
+		if err := s.lookAtFolder(ctx, parentOf(u.path)); err != nil {
+			return object{}, err
+		}
+		return object{}, errAgain
 	case f.Id != u.made.ID:
 		return object{}, fmt.Errorf("drive made the file %s instead of %s", f.Id, u.made.ID)
 	case !o.digest().Matches(durable.Digest{Size: u.want.Size}), o.SHA256 != "" && o.SHA256 != u.want.SHA256:
@@ -70,7 +72,7 @@ func (u *put) check(ctx context.Context, f *driveapi.File) (object, error) {
 func (u *put) undo(ctx context.Context, o object) {
 	s := u.store
 	u.forget()
-	if err := s.deleteObject(ctx, o.ID); err != nil {
+	if _, err := s.deleteObject(ctx, o.ID); err != nil {
 		s.log.WarnContext(ctx, "unusable file is left in drive", "name", u.name, "error", err)
 		s.knowFile(u.path, o)
 	} else {
@@ -115,7 +117,7 @@ func (u *put) finish(ctx context.Context, o object, err error) (checkpoint.Durab
 		if old.ID == o.ID {
 			continue
 		}
-		if err := s.deleteObject(ctx, old.ID); err != nil {
+		if _, err := s.deleteObject(ctx, old.ID); err != nil {
 			return "", fmt.Errorf("remove what it replaces: %w", err)
 		}
 		s.loseFile(u.path, old.ID)

@@ -48,23 +48,39 @@ func (s *Store) ensureFolder(ctx context.Context, p string) (string, error) {
 	return "", finish("make the folder "+p+" in Google Drive", err)
 }
 
-// lookAtFolder asks whether a folder is still in the trash. Until it is not,
-// nothing is uploaded to it.
+// lookAtFolder finds out why a folder is in the trash. Where Outlast has tidied
+// it away, on another machine perhaps, it is forgotten; where a person has put
+// it, nothing is uploaded to it until it is taken out. Neither is so if it is
+// out by now.
 func (s *Store) lookAtFolder(ctx context.Context, p string) error {
-	for _, id := range s.index.folderIDs(p) {
-		f, err := s.file(ctx, id)
+	top, tidied := "", false
+	for at := p; at != ""; at = parentOf(at) {
+		ids := s.index.folderIDs(at)
+		if len(ids) == 0 {
+			break
+		}
+		f, err := s.file(ctx, ids[0])
 		if judged(err, gone) {
-			s.loseFolder(p)
+			s.loseFolder(at)
 			return nil
 		}
 		if err != nil {
 			return finish("look at the folder "+p+" in Google Drive", err)
 		}
-		if f.Trashed {
-			return trashedProblem(p)
+		if !f.Trashed {
+			break
 		}
+		top, tidied = at, f.AppProperties[markKey] == markTidied || f.Properties[markKey] == markTidied
 	}
-	s.index.suspect(p, false)
+	switch {
+	case top == "":
+		s.index.suspect(p, false)
+	case tidied:
+		s.loseFolder(top)
+	default:
+		s.index.suspect(p, true)
+		return trashedProblem(top)
+	}
 	return nil
 }
 
@@ -89,10 +105,7 @@ func (s *Store) makeFolder(ctx context.Context, p, parent string) (string, error
 	}
 	made := false
 	err = s.do(ctx, "make the folder "+p+" in Google Drive", func() error {
-		f, err := s.api.Files.Create(folder).Context(ctx).SupportsAllDrives(true).Fields("id", "trashed").Do()
-		if err == nil && f.Trashed {
-			return trashedProblem(p)
-		}
+		_, err := s.api.Files.Create(folder).Context(ctx).SupportsAllDrives(true).Fields("id").Do()
 		made = err == nil
 		return err
 	})
@@ -150,9 +163,13 @@ func (s *Store) isEmpty(ctx context.Context, id string) bool {
 	return err == nil && complete && !slices.ContainsFunc(children, func(f *driveapi.File) bool { return !s.index.isDead(f.Id) })
 }
 
+// trash moves a folder to the trash, and says on it that it was not a person
+// who did.
 func (s *Store) trash(ctx context.Context, id string) error {
+	marks := map[string]string{markKey: markTidied}
+	trashed := &driveapi.File{Trashed: true, AppProperties: marks, Properties: marks}
 	err := s.do(ctx, "tidy up in Google Drive", func() error {
-		_, err := s.api.Files.Update(id, &driveapi.File{Trashed: true}).Context(ctx).SupportsAllDrives(true).Fields("id").Do()
+		_, err := s.api.Files.Update(id, trashed).Context(ctx).SupportsAllDrives(true).Fields("id").Do()
 		return err
 	})
 	if judged(err, gone) {

@@ -10,7 +10,6 @@ import (
 	"hash"
 	"io"
 	"net/http"
-	"time"
 
 	"outlast/checkpoint"
 	"outlast/checkpoint/durable"
@@ -70,7 +69,7 @@ func (s *Store) newest(ctx context.Context, p string) (object, error) {
 	if err := s.find(ctx, dir); err != nil {
 		return object{}, err
 	}
-	if len(s.index.folderIDs(dir)) > 0 && !s.isFresh(dir) {
+	if len(s.index.folderIDs(dir)) > 0 {
 		if err := s.listFolders(ctx, []string{dir}); err != nil {
 			return object{}, err
 		}
@@ -90,24 +89,22 @@ func (s *Store) follow(ctx context.Context, p string, o object) error {
 	if o.Next == "" || s.index.isDead(o.Next) {
 		return nil
 	}
-	_, err := s.lookAhead(ctx, p, o.Next)
-	return err
+	return s.lookAhead(ctx, p, o.Next)
 }
 
 // lookAhead takes in the object that an id was settled for, if it has been made.
-func (s *Store) lookAhead(ctx context.Context, p, id string) (found bool, err error) {
+func (s *Store) lookAhead(ctx context.Context, p, id string) error {
 	f, err := s.file(ctx, id)
 	if judged(err, gone) {
-		return false, nil
+		return nil
 	}
 	if err != nil {
-		return false, finish("look at "+s.name(p)+" in Google Drive", err)
+		return finish("look at "+s.name(p)+" in Google Drive", err)
 	}
-	if f.Trashed || !ours(f) {
-		return false, nil
+	if !f.Trashed && ours(f) {
+		s.knowFile(p, objectOf(f))
 	}
-	s.knowFile(p, objectOf(f))
-	return true, nil
+	return nil
 }
 
 // A download is the content of one object.
@@ -241,20 +238,39 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 		return err
 	}
 	defer unlock()
+	if err := s.deleteVersions(ctx, p); err != nil {
+		return fmt.Errorf("delete %s: %w", name, err)
+	}
+	return nil
+}
+
+// deleteVersions deletes every version of a file. One that somebody else has
+// deleted already, he may have replaced.
+func (s *Store) deleteVersions(ctx context.Context, p string) error {
+	if err := s.knowVersions(ctx, p); err != nil {
+		return err
+	}
+	if _, err := s.newest(ctx, p); err != nil && !isNotFound(err) { // known to none of us, it may be new
+		return err
+	}
 	deleted := false
 	for range getRounds {
-		if _, err := s.newest(ctx, p); err != nil && !isNotFound(err) {
-			return fmt.Errorf("delete %s: %w", name, err)
-		}
 		versions := s.index.versions(p)
 		if len(versions) == 0 {
 			break
 		}
 		for _, o := range versions {
-			if err := s.deleteVersion(ctx, p, o); err != nil {
-				return fmt.Errorf("delete %s: %w", name, err)
+			existed, err := s.deleteObject(ctx, o.ID)
+			if err != nil {
+				return err
 			}
+			s.loseFile(p, o.ID)
 			deleted = true
+			if !existed && o.Next != "" && !s.index.isDead(o.Next) {
+				if err := s.lookAhead(ctx, p, o.Next); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	if deleted {
@@ -264,29 +280,15 @@ func (s *Store) Delete(ctx context.Context, name string) error {
 	return nil
 }
 
-// deleteVersion deletes one version, and makes known the one that somebody has
-// put in its place.
-func (s *Store) deleteVersion(ctx context.Context, p string, o object) error {
-	if err := s.deleteObject(ctx, o.ID); err != nil {
-		return err
-	}
-	s.loseFile(p, o.ID)
-	if o.Next == "" || s.index.isDead(o.Next) || time.Since(s.index.listedAt(parentOf(p))) < settle {
-		return nil
-	}
-	_, err := s.lookAhead(ctx, p, o.Next)
-	return err
-}
-
 // deleteObject deletes an object that is ours. That it is gone is no error.
-func (s *Store) deleteObject(ctx context.Context, id string) error {
-	err := s.do(ctx, "delete from Google Drive", func() error {
+func (s *Store) deleteObject(ctx context.Context, id string) (existed bool, err error) {
+	err = s.do(ctx, "delete from Google Drive", func() error {
 		return s.api.Files.Delete(id).Context(ctx).SupportsAllDrives(true).Do()
 	})
 	if judged(err, gone) {
-		return nil
+		return false, nil
 	}
-	return finish("delete from Google Drive", err)
+	return true, finish("delete from Google Drive", err)
 }
 
 func isNotFound(err error) bool { return errors.Is(err, checkpoint.ErrNotFound) }

@@ -18,7 +18,6 @@ import (
 const (
 	pageSize    = 1000             // the most that Drive gives
 	batch       = 40               // folders in one query: its length has a limit
-	fresh       = 2 * time.Second  // a listing is not repeated within this time for one name that it lacks
 	settle      = 10 * time.Minute // by then a listing shows what we know to be there
 	pageRetries = 3                // of a listing whose page token is refused
 )
@@ -66,13 +65,11 @@ func (s *Store) find(ctx context.Context, p string) error {
 	if err := s.find(ctx, parent); err != nil {
 		return err
 	}
-	if len(s.index.folderIDs(parent)) == 0 || s.isFresh(parent) {
+	if len(s.index.folderIDs(parent)) == 0 {
 		return nil
 	}
 	return s.listFolders(ctx, []string{parent})
 }
-
-func (s *Store) isFresh(p string) bool { return time.Since(s.index.listedAt(p)) < fresh }
 
 // listFolders brings the index up to date with what is directly in some
 // folders.
@@ -143,6 +140,9 @@ func (s *Store) takeIn(children []*driveapi.File, owner map[string]string) map[s
 	for _, f := range children {
 		for _, parent := range f.Parents {
 			dir, asked := owner[parent]
+			if !asked { // My Drive calls itself by its real id
+				dir, asked = owner["root"]
+			}
 			if !asked || strings.Contains(f.Name, "/") || f.Name == "" || f.Name == "." || f.Name == ".." || s.index.isDead(f.Id) {
 				continue
 			}

@@ -14,11 +14,12 @@ import (
 // program that set them only, and properties to every program of the same user:
 // a run that Colab's sign-in wrote is read at home under another one.
 const (
-	markKey  = "outlast"
-	markFile = "1"
-	seqKey   = "seq"
-	nextKey  = "next"
-	sumKey   = "sha256"
+	markKey    = "outlast"
+	markFile   = "1"
+	markTidied = "tidied" // of a folder that was left empty
+	seqKey     = "seq"
+	nextKey    = "next"
+	sumKey     = "sha256"
 )
 
 const folderType = "application/vnd.google-apps.folder"
@@ -29,11 +30,11 @@ const fileFields = "id,name,mimeType,parents,size,sha256Checksum,appProperties,p
 // An object is one version of one file in Drive.
 type object struct {
 	ID      string `json:"id"`
-	Next    string `json:"next,omitempty"` // id that the next version will have
-	Seq     int64  `json:"seq"`            // of the version, among those of one name
-	Size    int64  `json:"size"`           // bytes
-	SHA256  string `json:"sha256,omitempty"` // of what Drive has
-	Meant   string `json:"meant,omitempty"`  // SHA-256 of what it was sent; empty: not known beforehand
+	Next    string `json:"next,omitempty"`    // id that the next version will have
+	Seq     int64  `json:"seq"`               // of the version, among those of one name
+	Size    int64  `json:"size"`              // bytes
+	SHA256  string `json:"sha256,omitempty"`  // of what Drive has
+	Meant   string `json:"meant,omitempty"`   // SHA-256 of what it was sent; empty: not known beforehand
 	Created string `json:"created,omitempty"` // RFC 3339, by Drive's clock
 }
 

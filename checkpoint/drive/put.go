@@ -17,6 +17,7 @@ import (
 // Bounds of a Put.
 const (
 	maxConflicts = 8       // of ids, or with a folder that disappears, before it is given up
+	maxResends   = 2       // of a file that Drive keeps wrongly
 	copyFrom     = 1 << 20 // bytes from which on copying within Drive is worth a request
 )
 
@@ -81,16 +82,21 @@ func (u *put) run(ctx context.Context, r io.Reader, want durable.Digest) (checkp
 	if err := s.room(ctx, u.want.Size); err != nil {
 		return "", err
 	}
-	for range maxConflicts {
+	for n := range maxConflicts {
 		o, err := u.attempt(ctx)
+		var local *sourceError
 		switch {
+		case errors.As(err, &local):
+			u.forget()
+			return "", err
 		case errors.Is(err, errTaken):
 			if o, err = u.claim(ctx); err != nil || o.ID != "" {
 				return u.finish(ctx, o, err)
 			}
 		case errors.Is(err, errParentGone):
 			s.log.WarnContext(ctx, "drive folder is gone, making it again", "path", parentOf(u.path))
-			s.loseFolder(parentOf(u.path))
+			s.loseFolder(parentOf(u.path)) // whatever is above it shows when it is made
+		case errors.Is(err, errAgain):
 		case judged(err, refused): // an id that lay about for too long, most likely
 			s.ids.drop()
 			u.forget()
@@ -98,7 +104,7 @@ func (u *put) run(ctx context.Context, r io.Reader, want durable.Digest) (checkp
 				return "", explain("upload "+u.name+" to Google Drive", err)
 			}
 			u.made = object{}
-		case errors.Is(err, durable.ErrContent) && u.again():
+		case errors.Is(err, durable.ErrContent) && u.again() && n < maxResends:
 		default:
 			return u.finish(ctx, o, err)
 		}
@@ -129,13 +135,18 @@ func (u *put) again() bool {
 // have the id that we would use.
 func (s *Store) knowVersions(ctx context.Context, p string) error {
 	dir := parentOf(p)
-	if err := s.find(ctx, dir); err != nil {
-		return err
+	for range maxConflicts { // a folder that is gone may have another of its name beside it
+		if err := s.find(ctx, dir); err != nil {
+			return err
+		}
+		if len(s.index.folderIDs(dir)) == 0 || !s.index.listedAt(dir).IsZero() {
+			return nil
+		}
+		if err := s.listFolders(ctx, []string{dir}); err != nil {
+			return err
+		}
 	}
-	if len(s.index.folderIDs(dir)) == 0 {
-		return nil
-	}
-	return s.listOnce(ctx, dir)
+	return nil
 }
 
 // present returns the file's newest version if it has the content already.
@@ -160,6 +171,9 @@ func (u *put) attempt(ctx context.Context) (object, error) {
 	s := u.store
 	parent, err := s.ensureFolder(ctx, parentOf(u.path))
 	if err != nil {
+		return object{}, err
+	}
+	if err := s.listOnce(ctx, parentOf(u.path)); err != nil { // it may have been found only now
 		return object{}, err
 	}
 	session, err := u.plan(ctx)

@@ -88,6 +88,18 @@ func (c *content) reader() *io.SectionReader {
 	return io.NewSectionReader(bytes.NewReader(c.memory), 0, c.size)
 }
 
+// stored is how much is really there: less than size after Truncate.
+func (c *content) stored() int64 {
+	if c.disk == nil {
+		return int64(len(c.memory))
+	}
+	info, err := c.disk.Stat()
+	if err != nil {
+		panic(err) // the test's disk is broken
+	}
+	return info.Size()
+}
+
 func hexOf(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
 
 func (c *content) bytes() ([]byte, error) { return io.ReadAll(c.reader()) }

@@ -22,10 +22,7 @@ func (c *call) download() (*answer, *apiError) {
 			message: "Only files with binary content can be downloaded. Use Export with Docs Editors files.",
 		})
 	}
-	size := f.content.size
-	if f.content.disk == nil { // it may have been truncated
-		size = int64(len(f.content.memory))
-	}
+	size := f.content.stored()
 	from := int64(0)
 	if header := c.r.Header.Get("Range"); header != "" {
 		text, ok := strings.CutPrefix(header, "bytes=")

@@ -50,6 +50,7 @@ const (
 	Expire404       Kind = "session 404"                     // OpSend, OpAsk
 	Expire410       Kind = "session 410"                     // OpSend, OpAsk
 	Stall           Kind = "nothing at all"                  // until the client hangs up
+	StallAfter      Kind = "nothing after it was done"       // likewise
 	StallMiddle     Kind = "nothing from the middle on"      // OpSend, OpDownload
 	Flip            Kind = "one bit differs"                 // OpDownload; OpSend, OpCreate: what is kept
 	OtherHost       Kind = "session on another host"         // OpOpen
@@ -101,6 +102,12 @@ func (s *Server) Injected(kind Kind) int {
 	}
 	return sum
 }
+
+// Stalled returns a channel that is closed once a request has come to a stop.
+func (s *Server) Stalled() <-chan struct{} { return s.stalled }
+
+// halt says so.
+func (s *Server) halt() { s.stallOnce.Do(func() { close(s.stalled) }) }
 
 // nextFault decides whether a request fails. The caller holds the lock.
 func (s *Server) nextFault(op Op, _ *http.Request) Fault {
@@ -210,6 +217,7 @@ func (c *call) before() bool {
 
 // stall does nothing until the client hangs up.
 func (c *call) stall() {
+	c.server.halt()
 	io.Copy(io.Discard, c.r.Body) //nolint:errcheck // only then is a lost connection noticed
 	<-c.r.Context().Done()
 	panic(http.ErrAbortHandler)
@@ -220,6 +228,8 @@ func (c *call) after(a *answer) {
 	switch c.fault.Kind {
 	case Lose:
 		panic(http.ErrAbortHandler)
+	case StallAfter:
+		c.stall()
 	case TornAnswer:
 		a.torn = true
 	}

@@ -332,12 +332,7 @@ func (c *call) update(m *metadata) (*answer, *apiError) {
 			f.trashed = s.now()
 		}
 	}
-	for key, value := range m.AppProperties {
-		if f.appProperties == nil {
-			f.appProperties = map[string]string{}
-		}
-		f.appProperties[key] = value
-	}
+	f.appProperties, f.properties = merged(f.appProperties, m.AppProperties), merged(f.properties, m.Properties)
 	f.version++
 	f.modified = s.now()
 	return c.reply(f)
@@ -470,4 +465,12 @@ func (c *call) listPage(left []*file, size int, fields string) (*answer, *apiErr
 		return nil, s.violate(c.r, err)
 	}
 	return &answer{code: http.StatusOK, body: masked}, nil
+}
+
+// merged is what an update makes of properties: those not named stay.
+func merged(old, changes map[string]string) map[string]string {
+	out := map[string]string{}
+	maps.Copy(out, old)
+	maps.Copy(out, changes)
+	return out
 }

@@ -63,6 +63,9 @@ type Server struct {
 	violations []string
 	serial     int
 	noSum      bool
+
+	stalled   chan struct{} // closed by the first request that comes to a stop
+	stallOnce sync.Once
 }
 
 // New returns a Drive that is empty.
@@ -80,7 +83,7 @@ func New(o Options) *Server {
 		opts: o, random: rand.New(rand.NewPCG(o.Seed, 1)),
 		files: map[string]*file{}, reserved: map[string]bool{}, sessions: map[string]*session{},
 		pages: map[string][]*file{}, tokens: map[string]time.Time{}, refused: map[string]bool{},
-		counts: map[Op]int{}, injected: map[Kind]int{},
+		counts: map[Op]int{}, injected: map[Kind]int{}, stalled: make(chan struct{}),
 	}
 	s.files[RootID] = &file{id: RootID, name: "My Drive", mimeType: folderType}
 	return s

@@ -177,6 +177,9 @@ func (c *call) upload() (*answer, *apiError) {
 	if up.file != nil { // finished: that the session still says so is unverified
 		return c.replyUpload(up)
 	}
+	if up.busy { // the request before is not over; unverified
+		return nil, &apiError{code: http.StatusServiceUnavailable, raw: "Backend busy", rawType: "text/plain"}
+	}
 	if v.ask {
 		return c.status(up, v)
 	}
@@ -212,8 +215,6 @@ func (c *call) take(up *session, v sending) (*answer, *apiError) {
 	s := c.server
 	n := v.end - v.from
 	switch {
-	case up.busy: // the request before is not over; unverified
-		return nil, &apiError{code: http.StatusServiceUnavailable, raw: "Backend busy", rawType: "text/plain"}
 	case n <= 0 || c.r.ContentLength >= 0 && c.r.ContentLength != n:
 		return nil, s.violate(c.r, errBad("Content-Range and Content-Length differ"))
 	case v.total >= 0 && (v.end > v.total || up.size >= 0 && v.total != up.size):
@@ -233,6 +234,8 @@ func (c *call) take(up *session, v sending) (*answer, *apiError) {
 	s.mu.Unlock()
 	whole, err := c.receive(up.data, n, keep)
 	if c.fault.Kind == StallMiddle {
+		s.halt()
+		io.Copy(io.Discard, c.r.Body) //nolint:errcheck // only then is a lost connection noticed
 		<-c.r.Context().Done()
 	}
 	s.mu.Lock()
