@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"outlast/checkpoint"
-	"outlast/checkpoint/folder"
 	"outlast/gpu"
 	"outlast/magics"
 	"outlast/training"
@@ -110,37 +108,23 @@ func (p *program) deps() *magics.Deps {
 		home = ""
 	}
 	return &magics.Deps{
-		Version:    version,
-		Dir:        p.env.dataDir(),
-		RunName:    p.env.runName(),
-		Python:     p.env.python(),
-		WorkDir:    dir,
-		Home:       home,
-		Host:       magics.HostOf(p.env.lookup),
-		Session:    &magics.Session{},
-		MachineAge: machineAge,
-		Supervisor: supervisorCommand,
-		Devices:    p.env.devices,
-		OpenStore:  openStore,
-		FreeDisk:   freeDisk,
+		Version:      version,
+		Dir:          p.env.dataDir(),
+		RunName:      p.env.runName(),
+		Python:       p.env.python(),
+		WorkDir:      dir,
+		Home:         home,
+		Host:         magics.HostOf(p.env.lookup),
+		Session:      &magics.Session{},
+		MachineAge:   machineAge,
+		Supervisor:   supervisorCommand,
+		Devices:      p.env.devices,
+		OpenStore:    p.openStore,
+		CloseStore:   p.closeStore,
+		DefaultStore: p.defaultStore,
+		Space:        p.space,
+		FreeDisk:     freeDisk,
 	}
-}
-
-// openStore opens the store that url names.
-func openStore(url string) (checkpoint.Store, error) {
-	path, ok := folder.Parse(url)
-	if !ok {
-		return nil, &magics.Problem{
-			What: "open the store " + url,
-			Err:  errors.New("this version keeps copies in folders only"),
-			Hint: "give --store a folder: /path or file:/path",
-		}
-	}
-	store, err := folder.New(path)
-	if err != nil {
-		return nil, err
-	}
-	return checkpoint.WithRetry(store, checkpoint.RetryPolicy{}), nil
 }
 
 // isConfiguration reports whether err is something to be put right before

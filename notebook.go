@@ -34,6 +34,7 @@ func (i *interceptor) Claim(code string) kernel.Claim {
 	for _, inv := range calls {
 		m := i.set.Lookup(inv.Name)
 		claim.Looks = claim.Looks && (m.Looks || inv.Help)
+		claim.Whole = claim.Whole && (m.Hands == nil || inv.Help || !m.Hands(inv.Args))
 		claim.Now = claim.Now && m.Now != nil && m.Now(inv.Args)
 	}
 	return claim

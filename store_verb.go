@@ -60,9 +60,10 @@ func (c *storeCall) run(ctx context.Context, flags *pflag.FlagSet) error {
 	if err != nil {
 		return err
 	}
-	if c.store, err = openExisting(c.url); err != nil {
+	if c.store, err = c.openExisting(ctx, c.url); err != nil {
 		return err
 	}
+	defer c.closeStore(c.store)
 	if err := action(ctx); err != nil {
 		return c.problem(flags.Arg(0), err)
 	}
@@ -107,14 +108,14 @@ func (c *storeCall) parse(flags *pflag.FlagSet) (func(context.Context) error, er
 
 // openExisting opens a store that is there: a folder's name that was mistyped
 // must not make a new and empty store.
-func openExisting(url string) (checkpoint.Store, error) {
+func (p *program) openExisting(ctx context.Context, url string) (checkpoint.Store, error) {
 	if dir, ok := folder.Parse(url); ok {
 		info, err := os.Stat(dir)
 		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
 			return nil, &magics.Problem{What: "open the store " + url, Err: errors.New("there is no such folder"), Hint: "check its address; train --store makes a store"}
 		}
 	}
-	return openStore(url)
+	return p.openStore(ctx, url)
 }
 
 // problem gives an error that has no advice some.

@@ -67,10 +67,11 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 	defer stopMirror()
 	g := new(errgroup.Group)
 	if plan.Store != "" {
-		store, err := openStore(plan.Store)
+		store, err := p.openStore(ctx, plan.Store)
 		if err != nil {
 			return err
 		}
+		defer p.closeStore(store)
 		v.mirror = &checkpoint.Mirror{
 			Store: store, Dir: filepath.Dir(run.Dir()), Name: name, Keep: plan.Settings.Keep, Log: log,
 			OnDone: func(model string, step int64, d checkpoint.Durability) { s.Mirrored(model, step, string(d)) },

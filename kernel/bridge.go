@@ -245,9 +245,7 @@ func (p *Proxy) needsIPython() error {
 // beside another one does not wait for it: the child books it later.
 func (p *Proxy) book(ctx context.Context, x *execution) int {
 	if x.aside {
-		if p.needsIPython() == nil {
-			p.forward(p.internal(jupyter.ExecuteRequest, booking(x), nil))
-		}
+		p.bookLater(x)
 		return p.count.next()
 	}
 	if !p.awaitChild(ctx) || p.needsIPython() != nil {
@@ -268,6 +266,25 @@ func (p *Proxy) book(ctx context.Context, x *execution) int {
 	}
 	p.config.Log.Info("cell not numbered by the child", "error", err)
 	return p.count.next()
+}
+
+// bookLater has the child book a cell when it comes to it.
+func (p *Proxy) bookLater(x *execution) {
+	g := p.life.current()
+	if p.needsIPython() != nil || g == nil {
+		return
+	}
+	r := p.internal(jupyter.ExecuteRequest, booking(x), nil)
+	p.forward(r) // at once, so that two are booked in their order
+	p.crew.start(func() {
+		select {
+		case <-g.child.exited:
+		case m := <-r.answer:
+			if status, err := jupyter.Decode[jupyter.StatusContent](m); err == nil && status.Status == jupyter.Aborted {
+				p.ask(context.Background(), x, booking(x)) //nolint:errcheck // the next child counts anew
+			}
+		}
+	})
 }
 
 // booking is what the child is asked to number a cell.
@@ -316,8 +333,12 @@ func (p *Proxy) announce(ctx context.Context, x *execution) error {
 	if err != nil {
 		return err
 	}
+	handed, err := json.Marshal(x.handed)
+	if err != nil {
+		return err
+	}
 	m, err := p.ask(ctx, x, jupyter.ExecuteRequestContent{
-		UserExpressions: expression(bridgeCall + "announce(" + string(code) + ", " + strconv.Itoa(x.claim.Lines) + ")"),
+		UserExpressions: expression(bridgeCall + "announce(" + string(code) + ", " + strconv.Itoa(x.claim.Lines) + ", " + string(handed) + ")"),
 	})
 	if err != nil {
 		return err

@@ -75,20 +75,21 @@ def book(code):
 announced = {}
 
 
-def announce(code, lines):
-    """Says how many leading lines of the cell that comes next are not Python's."""
+def announce(code, lines, instead):
+    """Says how many leading lines of the cell that comes next are not Python's, and what runs instead."""
     announced.clear()
-    announced[code] = lines
+    announced[code] = lines, instead
     return Json("true")
 
 
 def blank(lines):
     """Hides them. The history keeps the cell as it was typed."""
     text = "".join(lines)
-    count = announced.get(text) or announced.get(text.removesuffix("\n"))
+    count, instead = announced.get(text) or announced.get(text.removesuffix("\n")) or (0, "")
     if not count:
         return lines
-    return ["\n"] * min(count, len(lines)) + lines[count:]
+    blanks = ["\n"] * min(count, len(lines))
+    return [instead + "\n", *blanks[1:], *lines[count:]]
 
 
 def forget(*_):

@@ -35,6 +35,8 @@ type sink interface {
 	// kept returns what the journal has of a cell; again shows it.
 	kept(count int) (lines []journalLine, lost bool, err error)
 	again(line journalLine)
+	// hand has Python run code as a part of the cell.
+	hand(ctx context.Context, code string) error
 	// hold says whether work of the cell goes on behind it.
 	hold(on bool)
 }
@@ -78,6 +80,11 @@ func (c *Cell) Eval(ctx context.Context, expr string) (json.RawMessage, error) {
 // Exec runs code in the notebook's Python, without a trace in the history.
 func (c *Cell) Exec(ctx context.Context, code string) error { return c.sink.exec(ctx, code) }
 
+// Hand has the notebook's Python run one line of code as a part of the cell,
+// with all that a cell has: output, questions, interrupts. In a cell that a
+// front end sent it runs when the magics of the cell have ended.
+func (c *Cell) Hand(ctx context.Context, code string) error { return c.sink.hand(ctx, code) }
+
 // RestartChild ends the wrapped kernel, even one that hangs, and returns when a
 // new one answers.
 func (c *Cell) RestartChild(ctx context.Context) error { return c.sink.restart(ctx) }
@@ -116,6 +123,11 @@ func (s laneCell) eval(ctx context.Context, expr string) (json.RawMessage, error
 }
 
 func (s laneCell) exec(ctx context.Context, code string) error { return s.p.exec(ctx, s.x, code) }
+
+func (s laneCell) hand(_ context.Context, code string) error {
+	s.x.handed = code
+	return nil
+}
 
 func (s laneCell) restart(ctx context.Context) error { return s.p.restart(ctx) }
 
@@ -160,7 +172,9 @@ func (p *Proxy) runCell(ctx context.Context, x *execution) {
 		Status: jupyter.OK, ExecutionCount: p.count.now(),
 		UserExpressions: json.RawMessage("{}"), Payload: json.RawMessage("[]"),
 	}
+	var doomed []*execution
 	if err != nil {
+		doomed = p.lane.doom(x)
 		e := failure(err)
 		p.publish(jupyter.TypeError, request, e)
 		metadata["status"] = jupyter.Failed
@@ -170,7 +184,8 @@ func (p *Proxy) runCell(ctx context.Context, x *execution) {
 	}
 	p.reply(x.route, reply, metadata)
 	p.publishStatus(jupyter.Idle, request)
-	p.lane.finished(x, err != nil)
+	p.abort(doomed)
+	p.lane.finished(x)
 }
 
 // failure gives an error the form in which front ends show it.

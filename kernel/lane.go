@@ -15,6 +15,10 @@ type execution struct {
 	cell  *Cell
 	aside bool // it did not wait for those before it
 
+	// handed is what the child runs in the place of its magics. They set it while
+	// they run.
+	handed string
+
 	// announced is the number of the child that knows which lines of a mixed
 	// cell are not its own. To another child the cell means something else.
 	announced int
@@ -29,7 +33,6 @@ type lane struct {
 	// and must not call back.
 	forward func(*execution) // give it to the child
 	begin   func(*execution) // run it here
-	abort   func(*execution) // answer that it was aborted
 
 	mu      sync.Mutex
 	waiting []*execution
@@ -39,11 +42,8 @@ type lane struct {
 	aside   map[*execution]struct{} // cells of ours that did not wait
 }
 
-func newLane(forward, begin, abort func(*execution)) lane {
-	return lane{
-		forward: forward, begin: begin, abort: abort,
-		child: map[*execution]struct{}{}, aside: map[*execution]struct{}{},
-	}
+func newLane(forward, begin func(*execution)) lane {
+	return lane{forward: forward, begin: begin, child: map[*execution]struct{}{}, aside: map[*execution]struct{}{}}
 }
 
 // asideAfter is how long the child must have worked on a single cell before one
@@ -66,8 +66,25 @@ func (l *lane) add(x *execution) {
 	l.advance()
 }
 
+// doom takes out what an error in x aborts, before anybody can have heard of
+// the error: what comes later runs. The caller answers for them, after x.
+func (l *lane) doom(x *execution) []*execution {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !x.stops || x.aside {
+		return nil
+	}
+	return l.takeWaiting()
+}
+
+func (l *lane) takeWaiting() []*execution {
+	doomed := l.waiting
+	l.waiting = nil
+	return doomed
+}
+
 // answered takes note that the child has answered one of its cells.
-func (l *lane) answered(x *execution, failed bool) {
+func (l *lane) answered(x *execution) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if x == l.running { // the Python below its magics
@@ -75,21 +92,18 @@ func (l *lane) answered(x *execution, failed bool) {
 	}
 	delete(l.child, x)
 	l.since = time.Now()
-	l.settle(failed && x.stops)
+	l.advance()
 }
 
 // finished takes note of the end of a cell of ours.
-func (l *lane) finished(x *execution, failed bool) {
+func (l *lane) finished(x *execution) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if _, ok := l.aside[x]; ok {
-		delete(l.aside, x)
-		return
-	}
+	delete(l.aside, x)
 	if x == l.running {
 		l.running = nil
 	}
-	l.settle(failed && x.stops)
+	l.advance()
 }
 
 // give takes note that the Python below the magics of x goes to the child.
@@ -99,9 +113,9 @@ func (l *lane) give(x *execution) {
 	x.end = nil
 }
 
-// lost forgets the cells that a child had when it ended. What waits is aborted
-// too, if that child's variables are gone for it.
-func (l *lane) lost(had []*execution, aborting bool) {
+// lost forgets the cells that a child had when it ended. It also takes out what
+// waits, if that child's variables are gone for it; the caller answers for that.
+func (l *lane) lost(had []*execution, dooming bool) (doomed []*execution) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, x := range had {
@@ -110,18 +124,11 @@ func (l *lane) lost(had []*execution, aborting bool) {
 			l.running = nil
 		}
 	}
-	l.settle(aborting)
-}
-
-// settle aborts what waits, if an error demands it, and goes on.
-func (l *lane) settle(aborting bool) {
-	if aborting {
-		for _, x := range l.waiting {
-			l.abort(x)
-		}
-		l.waiting = nil
+	if dooming {
+		doomed = l.takeWaiting()
 	}
 	l.advance()
+	return doomed
 }
 
 func (l *lane) advance() {

@@ -226,6 +226,9 @@ func (c *rpcCell) exec(ctx context.Context, code string) error {
 	return err
 }
 
+// hand runs code at once: Python waits for us in the middle of the cell.
+func (c *rpcCell) hand(ctx context.Context, code string) error { return c.exec(ctx, code) }
+
 func (c *rpcCell) ask(ctx context.Context, o rpcOrder) (json.RawMessage, error) {
 	c.asking.Lock()
 	defer c.asking.Unlock()

@@ -37,7 +37,14 @@ type Deps struct {
 	Supervisor func(dir, run string) training.Command
 	Devices    func(ctx context.Context) (gpu.Inventory, error)
 	// OpenStore opens the store that url names; the error says what a URL may be.
-	OpenStore func(url string) (checkpoint.Store, error)
+	// CloseStore lets go of it.
+	OpenStore  func(ctx context.Context, url string) (checkpoint.Store, error)
+	CloseStore func(store checkpoint.Store)
+	// DefaultStore returns the store of runs that name none; "" if there is none.
+	DefaultStore func(ctx context.Context) string
+	// Space says whose store it is and how full; errors.ErrUnsupported if such a
+	// store does not know.
+	Space func(ctx context.Context, store checkpoint.Store) (Space, error)
 	// FreeDisk returns the bytes free for this user at path.
 	FreeDisk func(path string) (uint64, error)
 }
@@ -47,6 +54,7 @@ type Session struct {
 	mu     sync.Mutex
 	wishes gpu.Wishes
 	shared []sharedCell
+	chosen string // the store of runs that name none; empty: not chosen
 }
 
 type sharedCell struct{ id, source string }
@@ -62,6 +70,18 @@ func (s *Session) setWishes(w gpu.Wishes) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wishes = w
+}
+
+func (s *Session) useStore(url string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.chosen = url
+}
+
+func (s *Session) store() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.chosen
 }
 
 // Share remembers a %%shared cell. The same cell run again replaces what it

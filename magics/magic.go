@@ -35,6 +35,10 @@ type Magic struct {
 	// notebook's Python works on a cell.
 	Looks bool
 
+	// Hands reports whether a call with these arguments may hand code to the
+	// notebook's Python, to run as a part of the cell; nil: none.
+	Hands func(args string) bool
+
 	// Now reports whether a call with these arguments must not wait for the
 	// notebook's Python; nil: none.
 	Now func(args string) bool
@@ -71,6 +75,9 @@ type Notebook interface {
 	Eval(ctx context.Context, expr string) (json.RawMessage, error)
 	// Exec runs Python code without a trace in the history.
 	Exec(ctx context.Context, code string) error
+	// Hand has the Python run one line of code as a part of the calling cell,
+	// with output, questions and interrupts. Only a magic that Hands may do so.
+	Hand(ctx context.Context, code string) error
 	// RestartChild ends the Python, even one that hangs, and returns when a new
 	// one answers. The runs in training are not touched.
 	RestartChild(ctx context.Context) error

@@ -44,9 +44,7 @@ func (o *trainOptions) plan(ctx context.Context, c *Call) (*training.Plan, error
 	if err := o.list(ctx, c, plan); err != nil {
 		return nil, err
 	}
-	if o.flags.Changed("store") {
-		plan.Store = o.here.store(o.store)
-	}
+	o.chooseStore(ctx, plan)
 	plan.Python = o.here.python
 	if o.python != "" {
 		plan.Python = o.python
@@ -58,6 +56,23 @@ func (o *trainOptions) plan(ctx context.Context, c *Call) (*training.Plan, error
 		}
 	}
 	return plan, o.settings(plan)
+}
+
+// chooseStore sets where copies go: as this call says, as the plan file says, as
+// the run has it already, or as usual here.
+func (o *trainOptions) chooseStore(ctx context.Context, plan *training.Plan) {
+	switch {
+	case o.store == noStore:
+		plan.Store = ""
+	case o.flags.Changed("store"):
+		plan.Store = o.here.store(o.store)
+	case plan.Store == "":
+		if run, err := training.Find(*o.dir, plan.Run); err == nil {
+			plan.Store = run.Plan().Store
+			return
+		}
+		plan.Store = o.deps.defaultStore(ctx)
+	}
 }
 
 // code sets the plan's code from the cell's body, --script, or the command

@@ -24,7 +24,7 @@ func Resume(d *Deps) *Magic {
 	}
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
 		dir := d.dirFlag(fs)
-		url := fs.String("store", "", "folder that holds the run's copy")
+		url := fs.String("store", "", "where the run's copy is: a folder, or drive:Folder/Sub")
 		detach := fs.Bool("detach", false, "return at once; %attach watches later")
 		return func(ctx context.Context, c *Call) error {
 			name, err := optional(m, c)
@@ -39,6 +39,12 @@ func Resume(d *Deps) *Magic {
 				}
 			}
 			run, err := training.Find(*dir, name)
+			if usual := d.defaultStore(ctx); err != nil && *url == "" && usual != "" { // a fresh machine
+				if name, err = d.restore(ctx, c, usual, name, *dir); err == nil {
+					*url = usual
+					run, err = training.Find(*dir, name)
+				}
+			}
 			if err != nil {
 				return err
 			}
@@ -51,10 +57,11 @@ func Resume(d *Deps) *Magic {
 // restore brings run, or the only run of the store, into dir, as far as dir
 // does not have it already, and returns its name.
 func (d *Deps) restore(ctx context.Context, c *Call, url, run, dir string) (string, error) {
-	store, err := d.OpenStore(url)
+	store, err := d.OpenStore(ctx, url)
 	if err != nil {
 		return "", err
 	}
+	defer d.CloseStore(store)
 	names, err := checkpoint.Runs(ctx, store)
 	if err != nil {
 		return "", &Problem{"list the runs in " + url, err, "check the address of the store"}

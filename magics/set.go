@@ -11,6 +11,7 @@ func All(d *Deps) Set {
 	return Set{
 		Keepalive(d),
 		GPUConfig(d),
+		Drive(d),
 		Shared(d),
 		Train(d),
 		Resume(d),

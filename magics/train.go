@@ -82,7 +82,7 @@ func (o *trainOptions) bind(fs *pflag.FlagSet) {
 	o.flags = fs
 	fs.StringVar(&o.models, "models", "", "what to train: a variable of the notebook, a YAML or JSON file, or names separated by commas")
 	fs.StringVar(&o.script, "script", "", "the Python file that trains one model")
-	fs.StringVar(&o.store, "store", "", "where to copy every checkpoint to: a folder")
+	fs.StringVar(&o.store, "store", "", "where to copy every checkpoint to: a folder, drive:Folder/Sub, or none")
 	fs.IntVar(&o.effectiveBatch, "effective-batch", 0, "samples per optimizer step; kept whatever the GPU (default 16)")
 	fs.StringVar(&o.batchSize, "batch-size", auto, "samples per forward pass, or auto")
 	fs.StringVar(&o.precision, "precision", auto, "fp32, fp16, bf16 or auto")
@@ -111,9 +111,11 @@ func (o *trainOptions) run(ctx context.Context, c *Call, plan *training.Plan) er
 	}
 	plan.Seal()
 	if plan.Store != "" { // a store that cannot be opened is known now, not in an hour
-		if _, err := o.deps.OpenStore(plan.Store); err != nil {
+		store, err := o.deps.OpenStore(ctx, plan.Store)
+		if err != nil {
 			return err
 		}
+		o.deps.CloseStore(store)
 	}
 	if o.dryRun {
 		c.Screen.Show(planView(plan))

@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+
+	"outlast/checkpoint"
+	"outlast/checkpoint/drive"
+	"outlast/checkpoint/folder"
+	"outlast/magics"
+)
+
+// The stores that are taken without being named.
+const (
+	defaultDrive = "drive:Outlast"
+	// mountedDrive is where Colab mounts a Drive.
+	mountedDrive = "/content/drive/MyDrive"
+)
+
+// openStore opens the store that url names. Close it with closeStore.
+func (p *program) openStore(ctx context.Context, url string) (checkpoint.Store, error) {
+	if name, ok := drive.Parse(url); ok {
+		return p.openDrive(ctx, name)
+	}
+	path, ok := folder.Parse(url)
+	if !ok {
+		return nil, &magics.Problem{
+			What: "open the store " + url,
+			Err:  errors.New("this is no address of a store"),
+			Hint: "give --store a folder, /path or file:/path, or a folder in Google Drive, drive:Folder/Sub",
+		}
+	}
+	store, err := folder.New(path)
+	if err != nil {
+		return nil, err
+	}
+	return checkpoint.WithRetry(store, checkpoint.RetryPolicy{}), nil
+}
+
+// openDrive opens a folder in Google Drive. What it remembers of ids and
+// unfinished uploads is kept on this machine.
+func (p *program) openDrive(ctx context.Context, name string) (*drive.Store, error) {
+	home, err := os.UserHomeDir()
+	if err != nil {
+		home = "" // credentials are then looked for elsewhere
+	}
+	cfg := drive.FromEnvironment(p.env.lookup, home)
+	cfg.Folder, cfg.Log = name, p.logger()
+	sum := sha256.Sum256([]byte(name))
+	cfg.Journal = filepath.Join(p.env.cacheDir(), "drive", hex.EncodeToString(sum[:8])+".journal")
+	return drive.New(ctx, cfg)
+}
+
+// closeStore lets go of a store. What a close could not write only costs time.
+func (p *program) closeStore(store checkpoint.Store) {
+	if c, ok := store.(io.Closer); ok {
+		if err := c.Close(); err != nil {
+			p.logger().Warn("store not closed", "error", err)
+		}
+	}
+}
+
+// defaultStore returns the store of runs that name none: Google Drive if
+// somebody is signed in, else a Drive that is mounted, else none.
+func (p *program) defaultStore(ctx context.Context) string {
+	name, _ := drive.Parse(defaultDrive)
+	if p.signedIn() {
+		if store, err := p.openDrive(ctx, name); err == nil {
+			p.closeStore(store)
+			return defaultDrive
+		}
+	}
+	if info, err := os.Stat(mountedDrive); err == nil && info.IsDir() {
+		return filepath.Join(mountedDrive, "Outlast")
+	}
+	return ""
+}
+
+// signedIn reports whether somebody has named credentials, or is on Colab. A
+// machine of Google's that is no Colab has an account of its own, which has no
+// room in Drive: it is not taken unasked.
+func (p *program) signedIn() bool {
+	for _, name := range []string{"COLAB_RELEASE_TAG", "GOOGLE_APPLICATION_CREDENTIALS", "OUTLAST_DRIVE_ENDPOINT"} {
+		if p.env.get(name) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// space says whose store it is and how full, as far as the store knows.
+func (p *program) space(ctx context.Context, store checkpoint.Store) (magics.Space, error) {
+	d, ok := store.(*drive.Store)
+	if !ok {
+		return magics.Space{}, errors.ErrUnsupported
+	}
+	about, err := d.About(ctx)
+	return magics.Space{Account: about.Account, Limit: about.Limit, Usage: about.Usage, Trash: about.Trash}, err
+}
