@@ -26,7 +26,47 @@ func (m *Magic) Help() string {
 	fs.SortFlags = false
 	m.Bind(fs)
 	if fs.HasFlags() {
-		fmt.Fprintf(&b, "\nFlags:\n%s", fs.FlagUsages())
+		fmt.Fprintf(&b, "\nFlags:\n%s", flagTable(fs))
+	}
+	return b.String()
+}
+
+// helpWidth is that of a help text, in characters.
+const helpWidth = 100
+
+// flagTable lists the flags of fs with what they take and what they are without
+// being given.
+func flagTable(fs *pflag.FlagSet) string {
+	type line struct{ flag, usage string }
+	var lines []line
+	indent := 0
+	fs.VisitAll(func(f *pflag.Flag) {
+		kind, usage := pflag.UnquoteUsage(f)
+		flag := "      --" + f.Name
+		if f.Shorthand != "" {
+			flag = "  -" + f.Shorthand + ", --" + f.Name
+		}
+		switch f.Value.Type() {
+		case "bool":
+			kind = ""
+		case "int", "int64", "float64":
+			kind = "N"
+		case "duration":
+			kind = "DURATION"
+		}
+		if kind != "" {
+			flag += " " + kind
+		}
+		if d := strings.Replace(f.DefValue, "m0s", "m", 1); d != "" && d != "false" && d != "0" && !strings.Contains(usage, "default") {
+			usage += " (default " + d + ")"
+		}
+		lines = append(lines, line{flag, usage})
+		indent = max(indent, len(flag)+3)
+	})
+	var b strings.Builder
+	for _, l := range lines {
+		usage := wrap(l.usage, helpWidth-indent, "")
+		fmt.Fprintf(&b, "%-*s%s\n", indent, l.flag, strings.Join(usage, "\n"+strings.Repeat(" ", indent)))
 	}
 	return b.String()
 }

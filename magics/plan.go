@@ -26,6 +26,9 @@ func (o *trainOptions) plan(ctx context.Context, c *Call) (*training.Plan, error
 	if err != nil {
 		return nil, err
 	}
+	if err := o.check(); err != nil {
+		return nil, err
+	}
 	if o.here, err = o.deps.place(ctx, c.Notebook); err != nil {
 		return nil, err
 	}
@@ -159,6 +162,17 @@ func (o *trainOptions) modelData(ctx context.Context, c *Call) ([]byte, string, 
 	return data, "--models", err
 }
 
+// check finds numbers that no run can have.
+func (o *trainOptions) check() error {
+	if o.keep < 1 || o.retries < 0 || o.effectiveBatch < 0 {
+		return &UsageError{o.magic, "--keep is at least 1, --retries and --effective-batch are not negative"}
+	}
+	if !(o.maxHours >= 0) || math.IsInf(o.maxHours, 0) || o.hangAfter < 0 { // not a number is neither
+		return &UsageError{o.magic, "--max-hours and --hang-after are not negative; 0 is no limit"}
+	}
+	return nil
+}
+
 // settings copies the flags that are not the GPU's business. A flag that was
 // not given leaves what the plan file says.
 func (o *trainOptions) settings(plan *training.Plan) error {
@@ -169,12 +183,6 @@ func (o *trainOptions) settings(plan *training.Plan) error {
 	}
 	if o.flags.Changed("checkpoint-every") || s.CheckpointEvery == (training.Every{}) {
 		s.CheckpointEvery = every
-	}
-	if o.keep < 1 || o.retries < 0 || o.effectiveBatch < 0 {
-		return &UsageError{o.magic, "--keep is at least 1, --retries and --effective-batch are not negative"}
-	}
-	if !(o.maxHours >= 0) || math.IsInf(o.maxHours, 0) || o.hangAfter < 0 { // not a number is neither
-		return &UsageError{o.magic, "--max-hours and --hang-after are not negative; 0 is no limit"}
 	}
 	s.Keep, s.Retries, s.Seed = o.keep, o.retries, o.seed
 	s.MaxHours, s.HangAfter = o.maxHours, o.hangAfter.Seconds()
