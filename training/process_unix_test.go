@@ -124,10 +124,27 @@ func TestTheFenceIsNotHeldByWhatAWorkerLeftBehind(t *testing.T) {
 	})
 	require.NoError(t, writeIdentity(path, identity{gone.Process.Pid, 1}))
 	require.NoError(t, lock.Close())
-	again, err := lockWorker(path)
+	again, err := lockWorker(path) // breaks the lock
 	require.NoError(t, err)
 	require.NoError(t, left.Process.Signal(syscall.Signal(0)), "it was left alone")
 	require.NoError(t, unlockWorker(again))
+}
+
+// A supervisor that lives gives the lock back for all who have the file.
+func TestUnlockingDoesNotWaitForWhatAWorkerLeftBehind(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "worker.lock")
+	lock, err := lockWorker(path)
+	require.NoError(t, err)
+	left := exec.CommandContext(t.Context(), "sleep", "60")
+	left.ExtraFiles = []*os.File{lock}
+	require.NoError(t, left.Start())
+	t.Cleanup(func() {
+		left.Process.Kill() //nolint:errcheck // it is there
+		left.Wait()         //nolint:errcheck // it was killed
+	})
+	require.True(t, workerLocked(path))
+	require.NoError(t, unlockWorker(lock))
+	require.False(t, workerLocked(path))
 }
 
 func TestLinesOfAnyLength(t *testing.T) {

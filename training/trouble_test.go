@@ -166,6 +166,48 @@ func TestAFullDiskIsWaitedFor(t *testing.T) {
 	}
 }
 
+// What would be lost is not computed: the worker stands still until there is
+// room, and that is no hang.
+func TestTheWorkerWaitsForAFullDisk(t *testing.T) {
+	p := trainingtest.Plan("digits", trainingtest.Model("a", "hello", "restore", "train 4 every 10000", "checkpoint asked", "train 3000 every 10000", "touch here", "finish"))
+	p.Settings.HangAfter = 0.2
+	r := createPlan(t, t.TempDir(), p)
+	s, v := supervisor(t, r)
+	room := full(v, "save 4")
+	waits := 0
+	s.Sleep = func(ctx context.Context, _ time.Duration) error {
+		if waits++; waits == 2 {
+			time.Sleep(600 * time.Millisecond) // it trains 3000 steps in less
+			require.NoFileExists(t, filepath.Join(r.Dir(), "here"))
+			room.Store(true)
+		}
+		return ctx.Err()
+	}
+	_, err := finish(t, s)
+	require.NoError(t, err)
+	requireExact(t, r, "a", 3000)
+	require.Equal(t, []training.Cause{training.CauseDone}, causes(t, r))
+}
+
+// A worker that could not write a checkpoint says so and trains on.
+func TestAWorkerThatFoundTheDiskFullIsHeard(t *testing.T) {
+	note := `event {"event":"note","kind":"disk_full","step":2,"message":"[Errno 28] No space left on device"}`
+	r := create(t, trainingtest.Model("a", "hello", "restore", "train 2 every 10", note, note, "train 4 every 10", "finish"))
+	s, _ := supervisor(t, r)
+	asked := 0
+	s.Free = func(string) (uint64, error) {
+		asked++
+		return uint64(asked) << 25, nil // 32 MiB more each time
+	}
+	status, err := finish(t, s)
+	require.NoError(t, err)
+	requireExact(t, r, "a", 4)
+	require.Equal(t, 3, asked)
+	require.Len(t, status.Notes, 1, "it is told once")
+	require.Contains(t, status.Notes[0], "a: the disk was full and a checkpoint could not be written")
+	require.Equal(t, training.CauseDone, status.Models[0].Cause)
+}
+
 func TestAPauseDoesNotWaitForAFullDisk(t *testing.T) {
 	r := create(t, trainingtest.Model("a", asking...))
 	s, v := supervisor(t, r)
