@@ -61,6 +61,9 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 	v := &vault{keeper: &checkpoint.Keeper{Dir: run.Dir(), Keep: plan.Settings.Keep, Log: log}, run: name}
 	s := &training.Supervisor{Run: run, Vault: v, WorkerDir: worker, Log: log, Env: reachable(os.Environ())}
 
+	ctx, fence := context.WithCancelCause(ctx)
+	defer fence(nil)
+
 	// The mirror outlives a pause: it is stopped by its own context, after the
 	// supervisor has flushed it.
 	mirrorCtx, stopMirror := context.WithCancel(context.WithoutCancel(ctx))
@@ -76,12 +79,17 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 			Store: store, Dir: filepath.Dir(run.Dir()), Name: name, Keep: plan.Settings.Keep, Log: log,
 			OnDone: func(model string, step int64, d checkpoint.Durability) { s.Mirrored(model, step, string(d)) },
 		}
-		g.Go(func() error { return v.mirror.Run(mirrorCtx) })
-		v.mirror.Touch("run.json")
+		g.Go(func() error {
+			err := v.mirror.Run(mirrorCtx)
+			if err != nil {
+				fence(err) // another runtime has taken the run over: to train on would be in vain
+			}
+			return err
+		})
 	}
 	err = s.Work(ctx)
 	stopMirror()
-	if mirrorErr := g.Wait(); err == nil {
+	if mirrorErr := g.Wait(); mirrorErr != nil {
 		err = mirrorErr
 	}
 	if errors.Is(err, training.ErrPaused) || errors.Is(err, training.ErrSomeFailed) {
@@ -109,6 +117,22 @@ type vault struct {
 }
 
 var _ training.Vault = (*vault)(nil)
+
+// Open implements training.Vault.
+func (v *vault) Open(_ context.Context, atLeast int64, writer string) (int64, error) {
+	if err := checkpoint.SweepHalf(v.keeper.Dir); err != nil {
+		return 0, err
+	}
+	last, err := checkpoint.LastGeneration(v.keeper.Dir)
+	if err != nil {
+		return 0, err
+	}
+	generation := max(atLeast, last+1)
+	if v.mirror == nil {
+		return generation, nil
+	}
+	return generation, v.mirror.TakeOver(generation, writer)
+}
 
 // Newest implements training.Vault.
 func (v *vault) Newest(_ context.Context, model, fingerprint string) (training.Checkpoint, []string, error) {

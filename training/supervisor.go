@@ -31,6 +31,10 @@ type Checkpoint struct {
 // the other. The strings that come back say in plain words what was found
 // damaged and put aside. A Vault may be a Pruner too.
 type Vault interface {
+	// Open is called first, once the run is ours: it sweeps what an interrupted
+	// writer left, and returns the generation that the writer begins, atLeast or
+	// higher if it knows of others that wrote this run.
+	Open(ctx context.Context, atLeast int64, writer string) (generation int64, err error)
 	// Newest returns the newest checkpoint with this fingerprint that verifies.
 	Newest(ctx context.Context, model, fingerprint string) (Checkpoint, []string, error)
 	// Final returns the final one, if there is one with this fingerprint that verifies.
@@ -148,7 +152,10 @@ func (s *Supervisor) takeOver(ctx context.Context) error {
 	if s.ledger, err = durable.OpenLog(s.Run.path(ledgerName)); err != nil {
 		return err
 	}
-	s.generation, s.writer = status.Generation+1, uuid.NewString()
+	s.writer = uuid.NewString()
+	if s.generation, err = s.Vault.Open(ctx, status.Generation+1, s.writer); err != nil {
+		return fmt.Errorf("open the checkpoints of run %s: %w", s.Run.Name(), err)
+	}
 	if err := s.record(ctx, Entry{Type: EntryTakeover, PID: os.Getpid()}); err != nil {
 		return err
 	}

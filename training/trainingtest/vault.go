@@ -181,6 +181,13 @@ func (v *Vault) Supersede(model, fingerprint string) error {
 	return nil
 }
 
+// Open implements training.Vault.
+func (v *Vault) Open(_ context.Context, atLeast int64, writer string) (int64, error) {
+	leave, err := v.enter("open", training.Checkpoint{Generation: atLeast, Writer: writer})
+	defer leave()
+	return atLeast, err
+}
+
 // Flush implements training.Vault.
 func (v *Vault) Flush(context.Context) error {
 	leave, err := v.enter("flush", training.Checkpoint{})
