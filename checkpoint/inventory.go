@@ -42,6 +42,7 @@ type Stored struct {
 	State      StoredState `json:"state"`
 	Problem    string      `json:"problem,omitempty"`
 
+	revision int64
 	manifest Manifest
 	names    []string         // of all files that are listed
 	sizes    map[string]int64 // by path within the folder
@@ -133,7 +134,7 @@ func TakeInventory(ctx context.Context, store Store, run string) (Inventory, err
 	err = g.Wait()
 	slices.SortFunc(inv.Checkpoints, func(a, b Stored) int {
 		return cmp.Or(strings.Compare(a.Model, b.Model), later(b.Superseded, a.Superseded), later(a.Final, b.Final),
-			cmp.Compare(b.Step, a.Step), strings.Compare(a.Folder, b.Folder))
+			cmp.Compare(b.Step, a.Step), cmp.Compare(b.revision, a.revision), strings.Compare(a.Folder, b.Folder))
 	})
 	return inv, err
 }
@@ -179,7 +180,7 @@ func group(run string, entries []Entry) []Stored {
 }
 
 // placeOf reads the name of a file below a run: models/M/checkpoints/40/model.pt
-// or models/M/final/model.pt, both also below models/M/superseded/WHOSE.
+// or models/M/final/model.pt, 40.1 if the step was saved again, all also below models/M/superseded/WHOSE.
 func placeOf(name string) (s Stored, file string, ok bool) {
 	parts := strings.Split(name, "/")
 	if len(parts) < 4 || parts[0] != modelsName || !safeName(parts[1]) {
@@ -195,7 +196,7 @@ func placeOf(name string) (s Stored, file string, ok bool) {
 		return s.at(parts, at+1)
 	}
 	if len(parts) > at+2 && parts[at] == checkpointsName {
-		s.Step, ok = stepOf(parts[at+1])
+		s.Step, s.revision, ok = revisionOf(parts[at+1])
 		if ok {
 			return s.at(parts, at+2)
 		}

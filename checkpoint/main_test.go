@@ -34,6 +34,3 @@ func inMemory(run func() int) int {
 	os.Setenv("TMPDIR", dir) //nolint:errcheck // before any test
 	return run()
 }
-
-// play is what a process of the crash tests does.
-func play(string, string) {}

@@ -44,7 +44,7 @@ type Mirror struct {
 	// What only Run's goroutine uses.
 	claimed bool                      // the store has had our claim
 	sent    map[string]durable.Digest // files that grow → what the store has of them
-	ours    map[string]bool           // manifests in the store → whether this history wrote them
+	ours    map[string]bool           // folders in the store → whether this history wrote them
 	known   confirmed
 }
 
@@ -71,8 +71,9 @@ type item struct {
 	hold    string // folder with hard links to the checkpoint: pruning does not reach them
 	loose   bool   // hold is the checkpoint itself, as links could not be made
 	final   bool
-	told    bool // OnDone was called
-	earlier bool // an earlier process has saved it: what is queued is newer
+	told    bool   // OnDone was called
+	there   string // where in the store it is whole; empty before that
+	earlier bool   // an earlier process has saved it: what is queued is newer
 	since   time.Time
 }
 

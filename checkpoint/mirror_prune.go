@@ -2,6 +2,7 @@ package checkpoint
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,29 +16,22 @@ import (
 )
 
 // prune removes the model's oldest checkpoints in the store beyond Keep, of
-// those that are not newer than the one just copied: manifest first, so that
-// what is left of one is not taken for whole. Those of another history stay.
-func (m *Mirror) prune(ctx context.Context, it item) error {
+// those that are not newer than the one just copied into folder: manifest first,
+// so that what is left of one is not taken for whole. What that one takes the
+// place of goes as well. Those of another history stay.
+func (m *Mirror) prune(ctx context.Context, it *item, folder string) error {
 	if it.final {
 		return nil
 	}
-	prefix := path.Join(m.Name, modelsName, it.model, checkpointsName) + "/"
-	entries, err := m.Store.List(ctx, prefix)
+	there, err := m.listed(ctx, it)
 	if err != nil {
 		return err
 	}
-	files := map[int64][]string{}
-	for _, e := range entries {
-		if step, ok := stepOf(e.Name[len(prefix):]); ok && step <= it.step {
-			files[step] = append(files[step], e.Name)
-		}
-	}
 	counted := 0
-	for _, step := range newestFirst(files) {
-		manifest := path.Join(m.Name, folderOf(it.model, step, false), ManifestName)
-		sealed := slices.Contains(files[step], manifest)
+	for _, c := range there {
+		sealed := c.State != StoredHalf
 		if sealed {
-			ours, err := m.pruneable(ctx, manifest)
+			ours, err := m.pruneable(ctx, c.Folder)
 			if err != nil {
 				return err
 			}
@@ -45,33 +39,50 @@ func (m *Mirror) prune(ctx context.Context, it item) error {
 				continue
 			}
 		}
-		if counted < max(m.Keep, 1) {
+		replaced := c.Step == it.step && c.Folder != folder
+		if counted < max(m.Keep, 1) && !replaced {
 			if sealed {
 				counted++
 			}
 			continue // what is not sealed may be so a moment later
 		}
-		if err := deleteAll(ctx, m.Store, files[step]); err != nil {
+		if err := deleteAll(ctx, m.Store, c.names); err != nil {
 			return err
 		}
-		delete(m.ours, manifest)
+		delete(m.ours, c.Folder)
 	}
 	return nil
 }
 
-// pruneable reports whether the checkpoint of a manifest in the store is ours to
+// listed returns the model's checkpoints in the store up to it, the newest first.
+func (m *Mirror) listed(ctx context.Context, it *item) ([]Stored, error) {
+	entries, err := m.Store.List(ctx, path.Join(m.Name, modelsName, it.model, checkpointsName)+"/")
+	if err != nil {
+		return nil, err
+	}
+	for i := range entries {
+		entries[i].Name = strings.TrimPrefix(entries[i].Name, m.Name+"/")
+	}
+	there := slices.DeleteFunc(group(m.Name, entries), func(s Stored) bool { return s.Step > it.step })
+	slices.SortFunc(there, func(a, b Stored) int {
+		return cmp.Or(cmp.Compare(b.Step, a.Step), strings.Compare(a.Folder, b.Folder))
+	})
+	return there, nil
+}
+
+// pruneable reports whether the checkpoint in a folder of the store is ours to
 // remove. Each is looked at once.
-func (m *Mirror) pruneable(ctx context.Context, name string) (bool, error) {
+func (m *Mirror) pruneable(ctx context.Context, folder string) (bool, error) {
 	m.state.mu.Lock()
 	alone := m.state.writer == nil
 	m.state.mu.Unlock()
 	if alone {
 		return true, nil
 	}
-	if ours, ok := m.ours[name]; ok {
+	if ours, ok := m.ours[folder]; ok {
 		return ours, nil
 	}
-	data, err := m.read(ctx, name)
+	data, err := m.read(ctx, path.Join(folder, ManifestName))
 	if errors.Is(err, ErrNotFound) {
 		return true, nil
 	}
@@ -80,17 +91,17 @@ func (m *Mirror) pruneable(ctx context.Context, name string) (bool, error) {
 	}
 	there, damaged := ReadManifest(bytes.NewReader(data))
 	ours := damaged != nil || m.isOurs(there) // a damaged one is nobody's
-	m.note(name, ours)
+	m.note(folder, ours)
 	return ours, nil //nolint:nilerr // see above
 }
 
-func (m *Mirror) wrote(name string) { m.note(name, true) }
+func (m *Mirror) wrote(folder string) { m.note(folder, true) }
 
-func (m *Mirror) note(name string, ours bool) {
+func (m *Mirror) note(folder string, ours bool) {
 	if m.ours == nil {
 		m.ours = map[string]bool{}
 	}
-	m.ours[name] = ours
+	m.ours[folder] = ours
 }
 
 // deleteAll removes the files of one checkpoint, its manifest first.

@@ -131,6 +131,18 @@ func stepOf(name string) (int64, bool) {
 	return step, err == nil && step >= 0 && strconv.FormatInt(step, 10) == first
 }
 
+// revisionOf reads the step from the name of a folder in a store: 40, or 40.1 if
+// the step was saved again.
+func revisionOf(folder string) (step, revision int64, ok bool) {
+	first, second, again := strings.Cut(folder, ".")
+	step, ok = stepOf(first)
+	if ok && again {
+		revision, ok = stepOf(second)
+		ok = ok && revision > 0
+	}
+	return step, revision, ok && !strings.Contains(folder, "/")
+}
+
 // replacedSuffix marks a folder that makes way for a new one of its name.
 const replacedSuffix = ".replaced"
 

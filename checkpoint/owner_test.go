@@ -246,16 +246,16 @@ func TestBothHistoriesStay(t *testing.T) {
 		b.finish(t, 80, "b")
 		b.flush(t)
 
-		require.Equal(t, []string{"50", "70", "80"}, stepsInStore(s), "a's 50 is not b's to remove")
-		require.Equal(t, "weights of a", stored(t, s, inStore("checkpoints/50/model.pt")))
-		require.Equal(t, "weights of b", stored(t, s, inStore("final/model.pt")))
-		for _, place := range []string{"checkpoints/30", "checkpoints/40", "final"} {
-			aside := inStore("superseded/g1-a/" + place)
-			require.Equal(t, "weights of a", stored(t, s, aside+"/model.pt"))
-			m, err := checkpoint.ReadManifest(strings.NewReader(stored(t, s, aside+"/manifest.json")))
-			require.NoError(t, err)
-			require.Equal(t, "a", m.Writer)
+		require.Equal(t, []string{"30", "40", "50", "70", "80"}, stepsInStore(s), "a's are not b's to remove or replace")
+		for _, step := range []string{"30", "40", "50"} {
+			require.Equal(t, "weights of a", stored(t, s, inStore("checkpoints/"+step+"/model.pt")))
 		}
+		require.Equal(t, "weights of b", stored(t, s, inStore("final/model.pt")))
+		aside := inStore("superseded/g1-a/final")
+		require.Equal(t, "weights of a", stored(t, s, aside+"/model.pt"))
+		m, err := checkpoint.ReadManifest(strings.NewReader(stored(t, s, aside+"/manifest.json")))
+		require.NoError(t, err)
+		require.Equal(t, "a", m.Writer)
 		requireRestores(t, s, 80, "b")
 	})
 }

@@ -52,19 +52,22 @@ func folderOf(model string, step int64, final bool) string {
 // publish copies a checkpoint: its files, then what its model has logged, then
 // the manifest, if the run is still ours.
 func (m *Mirror) publish(ctx context.Context, it *item) error {
-	folder := folderOf(it.model, it.step, it.final)
+	if it.there != "" { // only the rest has failed
+		return m.prune(ctx, it, it.there)
+	}
 	ours, manifest, err := manifestBytes(it.hold)
 	if err != nil {
 		return &spoiledError{err}
 	}
-	name := path.Join(m.Name, folder, ManifestName)
-	whole, err := m.clear(ctx, name, ours, manifest)
+	folder, whole, err := m.place(ctx, it, ours, manifest)
 	if err != nil {
 		return err
 	}
 	if whole {
+		it.there = folder
+		m.wrote(folder)
 		m.tell(it, m.known.durability(it, ours))
-		return m.prune(ctx, *it)
+		return m.prune(ctx, it, folder)
 	}
 	d, err := m.putFiles(ctx, folder, it.hold, manifest.Files)
 	if err != nil {
@@ -78,17 +81,18 @@ func (m *Mirror) publish(ctx context.Context, it *item) error {
 	if err := m.own(ctx); err != nil {
 		return err
 	}
-	sealed, err := m.Store.Put(ctx, name, bytes.NewReader(ours), digestOf(ours))
+	sealed, err := m.Store.Put(ctx, path.Join(folder, ManifestName), bytes.NewReader(ours), digestOf(ours))
 	if err != nil {
 		return err
 	}
-	m.remember(it, ours, name, d.atMost(sealed))
-	return m.prune(ctx, *it)
+	it.there = folder
+	m.wrote(folder)
+	m.remember(it, ours, d.atMost(sealed))
+	return m.prune(ctx, it, folder)
 }
 
 // remember notes what the store has said of a checkpoint, and tells it.
-func (m *Mirror) remember(it *item, manifest []byte, name string, d Durability) {
-	m.wrote(name)
+func (m *Mirror) remember(it *item, manifest []byte, d Durability) {
 	m.tell(it, d)
 	m.known.add(it, manifest, d)
 	if !m.claimed { // whose word it is would not be known
@@ -119,32 +123,49 @@ func digestOf(data []byte) durable.Digest {
 	return d
 }
 
-// clear reports whether the store's manifest called name is ours already; it was
-// written after everything that it lists. One that lists other content goes,
-// before its files are replaced, unless it is of a history that is not ours:
-// then all of it is set aside.
-func (m *Mirror) clear(ctx context.Context, name string, ours []byte, manifest Manifest) (whole bool, err error) {
-	theirs, err := m.read(ctx, name)
-	if errors.Is(err, ErrNotFound) {
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if bytes.Equal(ours, theirs) {
-		m.wrote(name)
-		return true, nil
-	}
-	old, err := ReadManifest(bytes.NewReader(theirs))
-	if err == nil && slices.Equal(old.Files, manifest.Files) {
-		return false, nil
-	}
-	if err == nil && !m.isOurs(old) {
-		if err := m.setAside(ctx, path.Dir(name), old, theirs); err != nil {
-			return false, fmt.Errorf("set the other history's checkpoint %d aside: %w", old.Step, err)
+// place returns where in the store a checkpoint goes, and whether it is whole
+// there already. What is whole is never written over: a crash in the middle must
+// not leave less than there was. So a step that is saved again with another
+// content, here or by another history, gets a folder beside the first: 20.1. The
+// final checkpoint has one place, as its model's last checkpoint stands in for it.
+func (m *Mirror) place(ctx context.Context, it *item, ours []byte, manifest Manifest) (folder string, whole bool, err error) {
+	base := path.Join(m.Name, folderOf(it.model, it.step, it.final))
+	for revision := 0; ; revision++ {
+		if folder = base; revision > 0 {
+			folder += "." + strconv.Itoa(revision)
+		}
+		theirs, err := m.read(ctx, path.Join(folder, ManifestName))
+		if errors.Is(err, ErrNotFound) {
+			return folder, false, nil
+		}
+		if err != nil {
+			return "", false, err
+		}
+		if bytes.Equal(ours, theirs) {
+			return folder, true, nil
+		}
+		old, err := ReadManifest(bytes.NewReader(theirs))
+		switch {
+		case err != nil: // nobody could use it
+			return folder, false, m.Store.Delete(ctx, path.Join(folder, ManifestName))
+		case slices.Equal(old.Files, manifest.Files):
+			return folder, false, nil
+		case it.final:
+			return folder, false, m.makeWay(ctx, folder, old, theirs)
 		}
 	}
-	return false, m.Store.Delete(ctx, name)
+}
+
+// makeWay removes a final checkpoint of other content from its place, manifest
+// first; one of a history that is not ours is set aside.
+func (m *Mirror) makeWay(ctx context.Context, folder string, old Manifest, manifest []byte) error {
+	if m.isOurs(old) {
+		return m.Store.Delete(ctx, path.Join(folder, ManifestName))
+	}
+	if err := m.setAside(ctx, folder, old, manifest); err != nil {
+		return fmt.Errorf("set the other history's result aside: %w", err)
+	}
+	return nil
 }
 
 // read returns the content of a small file of the store.
@@ -200,7 +221,7 @@ func (m *Mirror) put(ctx context.Context, name, source string, f File) (Durabili
 	}
 	defer in.Close() //nolint:errcheck // it was only read
 	want := durable.Digest{Size: f.Size, SHA256: f.SHA256}
-	d, err := m.Store.Put(ctx, path.Join(m.Name, name), in, want)
+	d, err := m.Store.Put(ctx, name, in, want)
 	if errors.Is(err, durable.ErrContent) { // the store's fault, or ours?
 		if is, hashErr := durable.HashFile(source); hashErr == nil && !is.Matches(want) {
 			return "", &spoiledError{&DamagedError{f.Path, "it is not what was saved"}}

@@ -31,35 +31,20 @@ type candidate struct {
 // found returns, of each model in the store, the folders of its checkpoints: the
 // final one, then the newest first.
 func (r *restorer) found(ctx context.Context) (map[string][]string, error) {
-	prefix := path.Join(r.run, modelsName) + "/"
-	entries, err := r.store.List(ctx, prefix)
+	entries, err := r.store.List(ctx, path.Join(r.run, modelsName)+"/")
 	if err != nil {
 		return nil, err
 	}
-	final, steps := map[string]bool{}, map[string]map[int64]bool{}
-	for _, e := range entries {
-		model, below, ok := strings.Cut(strings.TrimPrefix(e.Name, prefix), "/")
-		if !ok || !safeName(model) {
-			continue
-		}
-		final[model] = final[model] || below == path.Join(finalName, ManifestName)
-		if rest, ok := strings.CutPrefix(below, checkpointsName+"/"); ok && strings.Count(rest, "/") == 1 && path.Base(rest) == ManifestName {
-			if step, ok := stepOf(rest); ok {
-				if steps[model] == nil {
-					steps[model] = map[int64]bool{}
-				}
-				steps[model][step] = true
-			}
-		}
+	for i := range entries {
+		entries[i].Name = strings.TrimPrefix(entries[i].Name, r.run+"/")
 	}
+	there := slices.DeleteFunc(group("", entries), func(s Stored) bool { return s.Superseded || s.State == StoredHalf })
+	slices.SortFunc(there, func(a, b Stored) int {
+		return cmp.Or(later(a.Final, b.Final), cmp.Compare(b.Step, a.Step), cmp.Compare(b.revision, a.revision))
+	})
 	folders := map[string][]string{}
-	for model, isFinal := range final {
-		if isFinal {
-			folders[model] = append(folders[model], folderOf(model, 0, true))
-		}
-		for _, step := range newestFirst(steps[model]) {
-			folders[model] = append(folders[model], folderOf(model, step, false))
-		}
+	for _, s := range there {
+		folders[s.Model] = append(folders[s.Model], s.Folder)
 	}
 	return folders, nil
 }
@@ -219,13 +204,13 @@ func (r *modelRestorer) candidate(ctx context.Context, folder string) (candidate
 	if c.err == nil {
 		c.err = r.misplaced(c)
 	}
-	return c, nil //nolint:nilerr // it is in the candidate
+	return c, nil
 }
 
 // misplaced says why a manifest does not belong into the folder it lies in.
 func (r *modelRestorer) misplaced(c candidate) error {
 	m := c.manifest
-	step, isStep := stepOf(path.Base(c.folder))
+	step, _, isStep := revisionOf(path.Base(c.folder))
 	switch {
 	case m.Model != r.model || m.Run != r.run:
 		return &DamagedError{ManifestName, fmt.Sprintf("it is of the model %q of the run %q", m.Model, m.Run)}
@@ -287,9 +272,9 @@ func (r *modelRestorer) leaveBehind(c candidate) error {
 // bring fetches one checkpoint: into a folder of its own, each file compared with
 // the manifest while it arrives, then in one move.
 func (r *modelRestorer) bring(ctx context.Context, c candidate) error {
-	target := filepath.Join(r.dir, filepath.FromSlash(c.folder))
+	target := filepath.Join(r.dir, filepath.FromSlash(folderOf(r.model, c.manifest.Step, c.manifest.Final)))
 	half := filepath.Join(r.dir, modelsName, r.model, "restore-"+path.Base(c.folder)+halfSuffix)
-	if err := r.guard(c.folder); err != nil {
+	if err := r.guard(folderOf(r.model, c.manifest.Step, c.manifest.Final)); err != nil {
 		return err
 	}
 	if err := os.RemoveAll(half); err != nil {

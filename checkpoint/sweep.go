@@ -4,19 +4,13 @@ import (
 	"cmp"
 	"errors"
 	"io/fs"
-	"maps"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"outlast/checkpoint/durable"
 )
-
-func newestFirst[V any](steps map[int64]V) []int64 {
-	return slices.SortedFunc(maps.Keys(steps), func(a, b int64) int { return cmp.Compare(b, a) })
-}
 
 // manifestFirst orders names so that a manifest comes before the rest.
 func manifestFirst(a, b string) int {
