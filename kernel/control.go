@@ -29,6 +29,7 @@ func (p *Proxy) fromControl(from *peer, frames [][]byte) {
 // interrupt ends what runs: a cell of ours, and what the child does. r is the
 // request, or nil for a signal. A child that wants a message gets one.
 func (p *Proxy) interrupt(r *route) {
+	p.withdraw()
 	done := p.lane.interrupt()
 	if !done && r != nil && p.config.Spec.InterruptMode == messageMode {
 		p.forward(r) // the answer is the child's too
@@ -41,6 +42,22 @@ func (p *Proxy) interrupt(r *route) {
 		p.publishStatus(jupyter.Busy, r.request)
 		p.reply(r, jupyter.StatusContent{Status: jupyter.OK}, nil)
 		p.publishStatus(jupyter.Idle, r.request)
+	}
+}
+
+// withdraw ends the cells that no child was given yet.
+func (p *Proxy) withdraw() {
+	for i, r := range p.life.withdraw() {
+		p.routes.remove(r)
+		doomed := p.lane.doom(r.cell)
+		if i == 0 {
+			p.publishStatus(jupyter.Busy, r.request)
+			p.fail(r, &jupyter.ExecutionError{Name: "KeyboardInterrupt", Traceback: []string{"KeyboardInterrupt: before Python had started"}})
+		} else {
+			p.abortCell(r.cell)
+		}
+		p.abort(doomed)
+		p.lane.answered(r.cell)
 	}
 }
 

@@ -187,7 +187,7 @@ func TestRepliesComeBackToSeveralIdentities(t *testing.T) {
 
 func TestFrontEndsGetTheirOwnAnswers(t *testing.T) {
 	r := start(t, kerneltest.Child{DropIdentities: true})
-	other := kerneltest.NewFrontend(t, r.config.Connection)
+	other := r.join(t)
 	mine, theirs := r.Send(kerneltest.Shell, "complete_request", "a"), other.Send(kerneltest.Shell, "complete_request", "b")
 	r.Finish(mine)
 	other.Finish(theirs)
@@ -203,6 +203,7 @@ func TestFrontEndsGetTheirOwnAnswers(t *testing.T) {
 func TestAFrontEndThatReconnectsTakesItsAnswersAlong(t *testing.T) {
 	r := begin(t, kerneltest.Child{})
 	old := kerneltest.NewFrontendAs(t, r.config.Connection, "me")
+	old.Nudge()
 	old.Run("print up")
 	request := old.Execute("sleep 300ms\ninput name")
 	again := kerneltest.NewFrontendAs(t, r.config.Connection, "me")
@@ -234,8 +235,7 @@ func TestQuestionsGoToTheFrontEndWhoseCellAsks(t *testing.T) {
 	for _, drop := range []bool{false, true} {
 		t.Run(fmt.Sprintf("identities dropped: %t", drop), func(t *testing.T) {
 			r := start(t, kerneltest.Child{DropIdentities: drop})
-			other := kerneltest.NewFrontend(t, r.config.Connection)
-			other.Run("print here")
+			other := r.join(t)
 			request := r.Execute("input password")
 			r.Await("the question", questions(1))
 			r.Send(kerneltest.Stdin, "input_reply", map[string]any{"value": map[string]any{"type": "colab_reply"}})
@@ -251,6 +251,7 @@ func TestCellsForASubshellRunBesideTheMainOne(t *testing.T) {
 	r := start(t, kerneltest.Child{})
 	r.Run("print up")
 	long := r.Execute("sleep 30s")
+	r.Await("the main cell runs", published(jupyter.TypeExecuteInput, long))
 	beside := r.NewMessage(jupyter.ExecuteRequest, jupyter.ExecuteRequestContent{Code: "print beside"})
 	beside.Header.SubshellID = "sub"
 	raw, err := json.Marshal(beside.Header)

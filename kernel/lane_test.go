@@ -23,7 +23,7 @@ func newTrack() *track {
 	note := func(what string) func(*execution) {
 		return func(x *execution) { k.done = append(k.done, what+x.cell.Code) }
 	}
-	k.lane = newLane(note(">"), note("run "), note("abort "))
+	k.lane = newLane(note(">"), note("run "))
 	return k
 }
 
@@ -37,6 +37,24 @@ func (k *track) cell(code string) {
 	k.made[code] = x
 	k.add(x)
 }
+
+// fail ends a cell with an error, as the proxy does.
+func (k *track) fail(x *execution) {
+	k.abort(k.doom(x))
+	if x.claim.Lines == 0 {
+		k.answered(x)
+	} else {
+		k.finished(x)
+	}
+}
+
+func (k *track) abort(doomed []*execution) {
+	for _, x := range doomed {
+		k.done = append(k.done, "abort "+x.cell.Code)
+	}
+}
+
+func (k *track) loseChild(up bool, had ...*execution) { k.abort(k.lost(had, up)) }
 
 // saw returns what was done since the last call.
 func (k *track) saw() string {
@@ -58,13 +76,13 @@ func TestACellOfOursWaitsForWhatCameBeforeItAndHoldsWhatComesBehind(t *testing.T
 		k.cell(code)
 	}
 	assert.Equal(t, ">a, >b", k.saw())
-	k.answered(k.made["a"], false)
+	k.answered(k.made["a"])
 	assert.Empty(t, k.saw(), "b is not answered")
-	k.answered(k.made["b"], false)
+	k.answered(k.made["b"])
 	assert.Equal(t, "run %m", k.saw())
-	k.finished(k.made["%m"], false)
+	k.finished(k.made["%m"])
 	assert.Equal(t, ">c", k.saw())
-	k.answered(k.made["c"], false)
+	k.answered(k.made["c"])
 	assert.Equal(t, "run %n", k.saw())
 }
 
@@ -74,7 +92,7 @@ func TestAMixedCellHoldsTheOthersUntilItsPythonIsAnswered(t *testing.T) {
 	k.cell("b")
 	k.give(k.made["%m+"])
 	assert.Equal(t, "run %m+", k.saw())
-	k.answered(k.made["%m+"], false)
+	k.answered(k.made["%m+"])
 	assert.Equal(t, ">b", k.saw())
 }
 
@@ -84,11 +102,11 @@ func TestAnErrorAbortsWhatWaitsBehindIt(t *testing.T) {
 		end   func(*track)
 		want  string
 	}{
-		"of the child":                {[]string{"a", "%m", "b"}, func(k *track) { k.answered(k.made["a"], true) }, "abort %m, abort b"},
-		"of the child, not to stop":   {[]string{"a?", "%m", "b"}, func(k *track) { k.answered(k.made["a?"], true) }, "run %m"},
-		"of ours":                     {[]string{"%m", "a", "%n"}, func(k *track) { k.finished(k.made["%m"], true) }, "abort a, abort %n"},
-		"of ours, not to stop":        {[]string{"%m?", "a"}, func(k *track) { k.finished(k.made["%m?"], true) }, ">a"},
-		"in the Python below a magic": {[]string{"%m+", "a"}, func(k *track) { k.give(k.made["%m+"]); k.answered(k.made["%m+"], true) }, "abort a"},
+		"of the child":                {[]string{"a", "%m", "b"}, func(k *track) { k.fail(k.made["a"]) }, "abort %m, abort b"},
+		"of the child, not to stop":   {[]string{"a?", "%m", "b"}, func(k *track) { k.fail(k.made["a?"]) }, "run %m"},
+		"of ours":                     {[]string{"%m", "a", "%n"}, func(k *track) { k.fail(k.made["%m"]) }, "abort a, abort %n"},
+		"of ours, not to stop":        {[]string{"%m?", "a"}, func(k *track) { k.fail(k.made["%m?"]) }, ">a"},
+		"in the Python below a magic": {[]string{"%m+", "a"}, func(k *track) { k.give(k.made["%m+"]); k.fail(k.made["%m+"]) }, "abort a"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := newTrack()
@@ -112,8 +130,8 @@ func TestACellThatOnlyLooksIsAnsweredBesideOneThatWorks(t *testing.T) {
 		k.cell("a")
 		k.cell("%look 1")
 		assert.Equal(t, ">a", k.saw(), "so soon it may belong to a run of all cells")
-		k.answered(k.made["a"], false)
-		k.finished(k.made["%look 1"], false)
+		k.answered(k.made["a"])
+		k.finished(k.made["%look 1"])
 		k.saw()
 
 		k.cell("b")
@@ -121,11 +139,11 @@ func TestACellThatOnlyLooksIsAnsweredBesideOneThatWorks(t *testing.T) {
 		k.cell("%look 2")
 		assert.Equal(t, ">b, run %look 2", k.saw())
 		assert.True(t, k.made["%look 2"].aside)
-		k.finished(k.made["%look 2"], true)
+		k.fail(k.made["%look 2"])
 		assert.Empty(t, k.saw(), "its error aborts nobody")
 
 		k.cell("c")
-		k.answered(k.made["b"], false)
+		k.answered(k.made["b"])
 		k.cell("%look 3")
 		assert.Equal(t, ">c", k.saw(), "c has only just begun")
 	})
@@ -158,7 +176,7 @@ func TestTheLossOfTheChildFreesTheLane(t *testing.T) {
 		k.cell(code)
 	}
 	k.saw()
-	k.lost([]*execution{k.made["a"], k.made["b"]}, true)
+	k.loseChild(true, k.made["a"], k.made["b"])
 	assert.Equal(t, "abort %m, abort c", k.saw())
 	k.cell("%n")
 	assert.Equal(t, "run %n", k.saw())
@@ -168,11 +186,11 @@ func TestTheLossOfTheChildSparesTheCellOfOursThatRuns(t *testing.T) {
 	k := newTrack()
 	k.cell("%m")
 	k.cell("a")
-	k.lost(nil, true)
+	k.loseChild(true)
 	assert.Equal(t, "run %m, abort a", k.saw())
 	k.cell("b")
 	assert.Empty(t, k.saw(), "%m still runs")
-	k.finished(k.made["%m"], false)
+	k.finished(k.made["%m"])
 	assert.Equal(t, ">b", k.saw())
 }
 
@@ -180,8 +198,8 @@ func TestTheLossOfAChildThatHadNotAnsweredYetAbortsNothing(t *testing.T) {
 	k := newTrack()
 	k.cell("a") // waits for the next child
 	k.cell("%m")
-	k.lost(nil, false)
-	k.answered(k.made["a"], false)
+	k.loseChild(false)
+	k.answered(k.made["a"])
 	assert.Equal(t, ">a, run %m", k.saw())
 }
 

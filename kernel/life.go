@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -71,14 +72,27 @@ func (l *life) send(ch channel, r *route) {
 	}
 }
 
+// interrupt interrupts the child. One that boots is spared: a signal would end
+// it, and nothing of the user's runs in it.
 func (l *life) interrupt() error {
-	l.mu.Lock()
-	g := l.now
-	l.mu.Unlock()
-	if g == nil {
-		return nil
+	if g := l.current(); g != nil {
+		return g.child.interrupt()
 	}
-	return g.child.interrupt()
+	return nil
+}
+
+// withdraw removes and returns the cells that wait for the next child.
+func (l *life) withdraw() []*route {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var cells []*route
+	l.waiting = slices.DeleteFunc(l.waiting, func(r *route) bool {
+		if r.cell != nil {
+			cells = append(cells, r)
+		}
+		return r.cell != nil
+	})
+	return cells
 }
 
 // shutdown notes that the child's end will be no accident, and reports whether
@@ -273,14 +287,22 @@ func (p *Proxy) died(g *generation, d death, sent []*route) *jupyter.ExecutionEr
 	p.publishStatus(jupyter.Restarting, nil)
 	var cells []*execution
 	for _, r := range sent {
+		if r.cell != nil {
+			cells = append(cells, r.cell)
+		}
+	}
+	up := g.up.Load()
+	if up && len(cells) == 0 {
+		p.life.note(e)
+	}
+	doomed := p.lane.lost(cells, up)
+	for _, r := range sent {
 		switch {
 		case r.answer != nil: // ours: it is told by the child's end
-		case r.cell != nil && len(cells) == 0:
+		case r.cell != nil && r.cell == cells[0]:
 			p.fail(r, e)
-			cells = append(cells, r.cell)
 		case r.cell != nil:
 			p.abortCell(r.cell)
-			cells = append(cells, r.cell)
 		default:
 			if !r.silent() {
 				p.reply(r, errorReply{jupyter.Failed, e}, nil)
@@ -288,11 +310,7 @@ func (p *Proxy) died(g *generation, d death, sent []*route) *jupyter.ExecutionEr
 			p.publishStatus(jupyter.Idle, r.request)
 		}
 	}
-	up := g.up.Load()
-	if up && len(cells) == 0 {
-		p.life.note(e)
-	}
-	p.lane.lost(cells, up)
+	p.abort(doomed)
 	return e
 }
 

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -50,6 +51,7 @@ func start(t *testing.T, child kerneltest.Child, changes ...func(*kernel.Config)
 	t.Helper()
 	r := begin(t, child, changes...)
 	r.Frontend = kerneltest.NewFrontend(t, r.config.Connection)
+	r.Nudge()
 	return r
 }
 
@@ -107,6 +109,31 @@ func (r *rig) wait(t *testing.T) {
 		buf := make([]byte, 1<<20)
 		t.Fatalf("the kernel does not end\n%s\n%s", r.log, buf[:stack(buf)])
 	}
+}
+
+// join connects another front end, which hears what is published. Nothing must
+// run.
+func (r *rig) join(t *testing.T) *kerneltest.Frontend {
+	t.Helper()
+	front := kerneltest.NewFrontend(t, r.config.Connection)
+	front.Nudge()
+	return front
+}
+
+// assertWithin fails if what began then took longer than limit, on a machine
+// that had the time: what it takes to start some processes is added.
+func assertWithin(t *testing.T, limit time.Duration, began time.Time) {
+	t.Helper()
+	took := time.Since(began)
+	if took <= limit {
+		return
+	}
+	began = time.Now()
+	for range 4 {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run", "^$")
+		require.NoError(t, cmd.Run())
+	}
+	assert.LessOrEqual(t, took, limit+time.Since(began))
 }
 
 // records returns what the child has received on a channel, without what the

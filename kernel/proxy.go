@@ -114,7 +114,7 @@ func New(c Config) *Proxy {
 	p.topic = []byte("kernel." + p.session + ".")
 	p.routes.byID = map[string][]*route{}
 	p.seen.seen = map[string]struct{}{}
-	p.lane = newLane(p.forwardCell, p.beginCell, p.abortCell)
+	p.lane = newLane(p.forwardCell, p.beginCell)
 	make := func(name string, typ zmq4.SocketType, received func(*peer, [][]byte)) *socket {
 		return &socket{name: name, typ: typ, received: received, log: c.Log}
 	}
@@ -261,7 +261,7 @@ func (p *Proxy) socketOf(c channel) *socket {
 // sent twice is logged and dropped: it never ends a loop.
 func (p *Proxy) decode(s *socket, frames [][]byte) *jupyter.Message {
 	m, err := p.signer.Decode(frames)
-	if err == nil {
+	if err == nil && p.config.Connection.Key != "" {
 		err = p.seen.check(m.Signature)
 	}
 	if err != nil {
@@ -286,9 +286,6 @@ const maxReplays = 1 << 16
 var errReplayed = fmt.Errorf("%w: it was sent before", jupyter.ErrSignature)
 
 func (r *replays) check(signature []byte) error {
-	if len(signature) == 0 {
-		return nil // without a key there is nothing to tell messages apart by
-	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	s := string(signature)

@@ -76,7 +76,10 @@ func (p *Proxy) refuse(r *route) {
 	if r.cell != nil {
 		p.publish(jupyter.TypeError, r.request, e)
 		p.reply(r, jupyter.ExecuteReplyContent{Status: jupyter.Failed, ExecutionCount: p.count.now(), ExecutionError: e}, nil)
-		p.crew.start(func() { p.lane.answered(r.cell, true) }) // the lane may be locked
+		p.crew.start(func() { // the lane may be locked
+			p.abort(p.lane.doom(r.cell))
+			p.lane.answered(r.cell)
+		})
 	} else if !r.silent() {
 		p.reply(r, errorReply{jupyter.Failed, e}, nil)
 	}
@@ -89,8 +92,14 @@ type errorReply struct { //nolint:errname // it holds an error and is none
 	*jupyter.ExecutionError
 }
 
-// abortCell implements the lane's abort: what ipykernel says of a cell that was
-// queued behind an error.
+func (p *Proxy) abort(doomed []*execution) {
+	for _, x := range doomed {
+		p.abortCell(x)
+	}
+}
+
+// abortCell answers as ipykernel does for a cell that was queued behind an
+// error.
 func (p *Proxy) abortCell(x *execution) {
 	p.publishStatus(jupyter.Busy, x.route.request)
 	p.reply(x.route, jupyter.StatusContent{Status: jupyter.Aborted}, map[string]any{"status": jupyter.Aborted})
@@ -134,16 +143,20 @@ func (p *Proxy) fromChild(c channel, frames [][]byte) {
 		return
 	}
 	p.routes.remove(r)
+	var doomed []*execution
+	if r.cell != nil && failed(m) {
+		doomed = p.lane.doom(r.cell)
+	}
 	p.socketOf(r.channel).reply(r.peer, p.passed(m, frames, r.request.Identities))
+	p.abort(doomed)
 	if r.cell != nil {
-		p.executed(r.cell, m)
+		p.lane.answered(r.cell)
 	}
 }
 
-// executed takes note that the child has answered a cell.
-func (p *Proxy) executed(x *execution, reply *jupyter.Message) {
+func failed(reply *jupyter.Message) bool {
 	content, err := jupyter.Decode[jupyter.StatusContent](reply)
-	p.lane.answered(x, err == nil && content.Status == jupyter.Failed)
+	return err == nil && content.Status == jupyter.Failed
 }
 
 // unasked passes on what answers nothing that we know of: the identities that

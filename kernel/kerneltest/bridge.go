@@ -11,16 +11,15 @@ import (
 	"outlast/kernel/jupyter"
 )
 
-// Numbered is what the fake child answers to evaluate(expression): the length
-// of the expression, so that a test sees that it was asked.
+// evaluation is what the fake child answers for one user expression.
 type evaluation struct {
 	Status jupyter.Outcome `json:"status"`
 	Data   map[string]any  `json:"data,omitempty"`
 	*jupyter.ExecutionError
 }
 
-// bridgeCalls are the calls of the bridge that the fake child understands.
-var bridgeCalls = regexp.MustCompile(`_outlast_bridge'\]\.(book|announce|evaluate|ip)\b(?:\((".*")(?:, (\d+))?\))?`)
+// bridgeCalls finds the calls of the bridge: function and arguments.
+var bridgeCalls = regexp.MustCompile(`_outlast_bridge'\]\.(\w+)(?:\((.*)\)$)?`)
 
 // expressions answers the user expressions of a request.
 func (f *fake) expressions(raw json.RawMessage) map[string]evaluation {
@@ -48,18 +47,20 @@ func (f *fake) expression(expr string) evaluation {
 	if !f.IPython {
 		return evaluation{Status: jupyter.Failed, ExecutionError: &jupyter.ExecutionError{Name: "KeyError", Value: "_outlast_bridge", Traceback: []string{}}}
 	}
-	var argument string
-	if call[2] != "" {
-		if err := json.Unmarshal([]byte(call[2]), &argument); err != nil {
-			die(err)
-		}
+	var arguments []any
+	if err := json.Unmarshal([]byte("["+call[2]+"]"), &arguments); err != nil {
+		die(err)
+	}
+	argument := ""
+	if len(arguments) > 0 {
+		argument = fmt.Sprint(arguments[0])
 	}
 	switch call[1] {
 	case "book":
 		f.count++
 		return ok(f.count)
 	case "announce":
-		f.lines[argument] = number(call[3])
+		f.lines[argument] = number(fmt.Sprint(arguments[1]))
 		return ok(true)
 	case "evaluate":
 		if d, found := strings.CutPrefix(argument, "sleep "); found {

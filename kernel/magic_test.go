@@ -1,0 +1,187 @@
+//go:build unix
+
+package kernel_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+
+	"outlast/kernel"
+	"outlast/kernel/jupyter"
+	"outlast/kernel/kerneltest"
+)
+
+func TestOursAndTheChildsCellsShareOneSequence(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	for i, code := range []string{"print a", "%print b", "%print c", "print d", "%print e\nprint f", "%fail", "print g"} {
+		assert.Equal(t, i+1, r.Run(code).Count(), code)
+	}
+}
+
+func TestWithoutIPythonWeCountOurselves(t *testing.T) {
+	r := start(t, kerneltest.Child{Language: "scheme"})
+	assert.Equal(t, 1, r.Run("print a").Count())
+	assert.Equal(t, 2, r.Run("%print b").Count())
+	assert.Equal(t, "b", r.Run("%print b").Text())
+}
+
+func TestACellOfOursLooksLikeAnyOther(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	result := r.Run("%print hello")
+	assert.Equal(t, []jupyter.Type{jupyter.TypeStatus, jupyter.TypeExecuteInput, jupyter.TypeStream, jupyter.TypeStatus}, result.Types())
+	assert.Equal(t, jupyter.OK, result.Status())
+	failed := r.Run("%fail")
+	assert.Equal(t, []jupyter.Type{jupyter.TypeStatus, jupyter.TypeExecuteInput, jupyter.TypeError, jupyter.TypeStatus}, failed.Types())
+	assert.Equal(t, "the magic failed", failed.Failure().Value)
+}
+
+func TestPythonBelowAMagicRunsInTheChildWithoutTheMagic(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	result := r.Run("%print first\nprint second")
+	assert.Equal(t, "firstsecond\n", result.Text())
+	assert.Equal(t, []jupyter.Type{jupyter.TypeStatus, jupyter.TypeStream, jupyter.TypeExecuteInput, jupyter.TypeStream, jupyter.TypeStatus}, result.Types())
+	assert.Equal(t, jupyter.Failed, r.Run("%fail\nprint never").Status())
+
+	plain := start(t, kerneltest.Child{})
+	refused := plain.Run("%print first\nprint second")
+	assert.Contains(t, refused.Failure().Value, "no IPython")
+}
+
+func TestSilentCellsAreTheChilds(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	no := false
+	for _, content := range []jupyter.ExecuteRequestContent{{Code: "%print x", Silent: true}, {Code: "%print x", StoreHistory: &no}} {
+		request := r.Send(kerneltest.Shell, jupyter.ExecuteRequest, content)
+		assert.Equal(t, "NameError", r.Finish(request).Failure().Name)
+	}
+}
+
+func TestTheQueueAbortsAcrossOursAndTheChilds(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	r.Run("print up")
+	var requests []*jupyter.Message
+	for _, code := range []string{"sleep 100ms\nfail", "print a", "%print b", "print c"} {
+		requests = append(requests, r.Execute(code))
+	}
+	for i, want := range []jupyter.Outcome{jupyter.Failed, jupyter.Aborted, jupyter.Aborted, jupyter.Aborted} {
+		assert.Equal(t, want, r.Finish(requests[i]).Status(), i)
+	}
+	requests = nil
+	for _, code := range []string{"%fail", "print a", "%print b"} {
+		requests = append(requests, r.Execute(code))
+	}
+	for i, want := range []jupyter.Outcome{jupyter.Failed, jupyter.Aborted, jupyter.Aborted} {
+		got := r.Finish(requests[i])
+		assert.Equal(t, want, got.Status(), i)
+		if want == jupyter.Aborted {
+			assert.Equal(t, []jupyter.Type{jupyter.TypeStatus, jupyter.TypeStatus}, got.Types())
+		}
+	}
+	assert.Equal(t, jupyter.OK, r.Run("%print again").Status())
+}
+
+func TestCellsOfOursDoNotNeedAChildThatListens(t *testing.T) {
+	t.Run("while it works", func(t *testing.T) {
+		r := start(t, kerneltest.Child{IPython: true})
+		r.Run("print up")
+		running := r.Execute("input when")
+		r.Await("the cell runs", published(jupyter.TypeExecuteInput, running))
+		r.Await("the question", questions(1))
+		first := r.Run("%now")
+		assert.Equal(t, jupyter.OK, first.Status())
+		second := r.Run("%now")
+		assert.Equal(t, first.Count()+1, second.Count())
+		r.Send(kerneltest.Stdin, "input_reply", map[string]any{"value": "now"})
+		r.Finish(running)
+		assert.Equal(t, second.Count()+1, r.Run("print next").Count(), "the child has counted them too")
+	})
+	t.Run("that only look, while it works", func(t *testing.T) {
+		r := start(t, kerneltest.Child{IPython: true})
+		running := r.Execute("sleep 1500ms")
+		r.Await("the cell runs", published(jupyter.TypeExecuteInput, running))
+		time.Sleep(1100 * time.Millisecond) // the rule is about a second of real time
+		looked := r.Run("%look here")
+		assert.Equal(t, "here", looked.Text())
+		assert.Equal(t, jupyter.OK, r.Finish(running).Status())
+	})
+	t.Run("while it boots", func(t *testing.T) {
+		r := start(t, kerneltest.Child{IPython: true, Boot: 500 * time.Millisecond})
+		assert.Equal(t, 1, r.Run("%print soon").Count(), "it waits for its number")
+	})
+	t.Run("when it takes no bridge", func(t *testing.T) {
+		r := start(t, kerneltest.Child{})
+		assert.Equal(t, "x", r.Run("%print x").Text())
+		assert.Contains(t, r.Run("%eval 1").Failure().Value, "no IPython")
+	})
+}
+
+func TestTheStatusTellsThatACellOfOursWorks(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	running := r.Execute("%wait")
+	r.Await("the magic runs", printed("waiting", running))
+	r.Finish(r.Send(kerneltest.Shell, "complete_request", nil))
+	r.Await("busy is the last word", func(log []kerneltest.Received) kerneltest.Verdict {
+		last := jupyter.State("")
+		done := false
+		for _, m := range log {
+			if s := kerneltest.StateOf(m); s != "" {
+				last = s
+				done = done || m.ParentID() != running.Header.ID && s == jupyter.Idle
+			}
+		}
+		if done && last == jupyter.Busy {
+			return kerneltest.Met
+		}
+		return kerneltest.Unmet
+	})
+	r.proxy.Interrupt()
+	r.Finish(running)
+}
+
+func TestValuesComeFromTheNotebook(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	assert.Equal(t, `"1 + 1"`, r.Run("%eval 1 + 1").Text())
+	assert.Equal(t, jupyter.OK, r.Run("%exec print quiet").Status())
+	assert.Equal(t, "ValueError", r.Run("%exec fail so").Failure().Name)
+}
+
+func TestUserExpressionsAreAnsweredAfterACellOfOurs(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	for code, want := range map[string]string{"%print x": `{"a":{"status":"ok","data":{"text/plain":"40+2"}}}`, "%fail": ""} {
+		request := r.Send(kerneltest.Shell, jupyter.ExecuteRequest, map[string]any{"code": code, "user_expressions": map[string]string{"a": "40+2"}})
+		raw := kerneltest.ContentOf[jupyter.ExecuteReplyContent](r.Finish(request).Reply).UserExpressions
+		if want == "" {
+			assert.Empty(t, raw)
+		} else {
+			assert.JSONEq(t, want, string(raw))
+		}
+	}
+}
+
+func TestManyCellsOfManyFrontEndsKeepTheirOrder(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	r.Run("print up")
+	var requests []*jupyter.Message
+	for i := range 60 {
+		code := fmt.Sprintf("print %d", i)
+		if i%3 == 1 {
+			code = "%" + code
+		}
+		if i%7 == 2 {
+			code = "%print x\n" + code
+		}
+		requests = append(requests, r.Execute(code))
+	}
+	for i, request := range requests {
+		assert.Equal(t, i+2, r.Finish(request).Count())
+	}
+}
+
+func TestTheDeathOfTheChildUnderAMixedCell(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true}, func(*kernel.Config) {})
+	assert.Equal(t, "KernelDied", r.Run("%print first\nexit 3").Failure().Name)
+	assert.Equal(t, "free", r.Run("%print free").Text())
+}
