@@ -88,6 +88,17 @@ func TestWhoseEnvironmentComesFirst(t *testing.T) {
 	}
 }
 
+func TestAnEnvironmentOfSomebodyElseDoesNotComeFirst(t *testing.T) {
+	onlyUnix(t)
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give a folder away")
+	}
+	venv := t.TempDir()
+	write(t, filepath.Join(venv, "pyvenv.cfg"), "")
+	require.NoError(t, os.Chown(venv, 12345, 12345))
+	assert.False(t, prefersEnvironment(environment(nil), venv))
+}
+
 func TestWithoutAHomeThereIsNoUsersFolder(t *testing.T) {
 	onlyUnix(t)
 	_, err := UserDir(environment(nil))

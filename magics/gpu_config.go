@@ -1,6 +1,7 @@
 package magics
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -41,6 +42,9 @@ func GPUConfig(d *Deps) *Magic {
 			if len(c.Args) > 0 {
 				return &UsageError{m, "it takes flags only"}
 			}
+			if err := positive(m, fs); err != nil {
+				return err
+			}
 			found, err := d.Devices(ctx)
 			if err != nil {
 				return err
@@ -72,6 +76,16 @@ func GPUConfig(d *Deps) *Magic {
 	return m
 }
 
+// positive refuses a 0 that was given: in gpu.Wishes it would mean no wish.
+func positive(m *Magic, fs *pflag.FlagSet) error {
+	for _, name := range []string{"batch-size", "effective-batch", "lora-rank", "memory-fraction"} {
+		if f := fs.Lookup(name); f.Changed && f.Value.String() == "0" {
+			return &UsageError{m, "--" + name + " is a positive number; leave it out to have it chosen"}
+		}
+	}
+	return nil
+}
+
 // setEnv returns Python that sets the environment variables of env.
 func setEnv(env map[string]string) string {
 	text, err := json.Marshal(env)
@@ -98,18 +112,25 @@ func gpuView(found gpu.Inventory, choice gpu.Choice) View {
 	for _, dev := range found.Devices {
 		g.Rows = append(g.Rows, []string{
 			fmt.Sprintf("%d  %s", dev.Index, dev.Name),
-			fmt.Sprintf("%d MiB", dev.MemoryTotalMiB),
-			fmt.Sprintf("%d MiB", dev.MemoryFreeMiB),
-			dev.ComputeCapability,
+			memoryText(dev.MemoryTotalMiB, dev),
+			memoryText(dev.MemoryFreeMiB, dev),
+			cmp.Or(dev.ComputeCapability, "unknown"),
 		})
 	}
 	g.Title = "No GPU found: training runs on the CPU"
-	if len(found.Devices) > 0 {
-		g.Title = fmt.Sprintf("%d GPU(s), by %s", len(found.Devices), found.Source)
+	switch n := len(found.Devices); n {
+	case 0:
+	case 1:
+		g.Title = fmt.Sprintf("1 GPU, by %s", found.Source)
+	default:
+		g.Title = fmt.Sprintf("%d GPUs, by %s", n, found.Source)
 	}
 	g.Notes = append(g.Notes, fmt.Sprintf(
 		"Chosen: %s, %s, batch %d × accumulation %d = effective batch %d, LoRA rank %d",
 		choice.Device, choice.Precision, choice.BatchSize, choice.GradAccum, choice.EffectiveBatch, choice.LoRARank))
+	if len(found.Devices) > 0 {
+		g.Notes = append(g.Notes, fmt.Sprintf("Memory: a worker may use %.0f %% of the GPU", 100*choice.MemoryFraction))
+	}
 	for _, name := range slices.Sorted(maps.Keys(choice.Env)) {
 		g.Notes = append(g.Notes, "Set: "+name+"="+choice.Env[name])
 	}
@@ -117,4 +138,13 @@ func gpuView(found gpu.Inventory, choice gpu.Choice) View {
 		g.Notes = append(g.Notes, "· "+strings.TrimSpace(reason))
 	}
 	return g.view()
+}
+
+// memoryText writes MiB of a device; a driver that shares the CPU's memory tells
+// none.
+func memoryText(mib int64, dev gpu.Device) string {
+	if dev.MemoryTotalMiB == 0 {
+		return "unknown"
+	}
+	return fmt.Sprintf("%d MiB", mib)
 }
