@@ -65,7 +65,7 @@ func (p *program) verbs() []verb {
 			all = append(all, magicVerb(m))
 		}
 	}
-	return append(all, notebookVerb(), versionVerb(), superviseVerb())
+	return append(all, storeVerb(), notebookVerb(), emitVerb(), versionVerb(), superviseVerb())
 }
 
 func (p *program) help(verbs []verb) {
