@@ -42,7 +42,7 @@ def add(client, deadline):
             break
     answer = reply["content"].get("user_expressions", {}).get("sum", {})
     if answer.get("data", {}).get("text/plain") != "2":
-        raise RuntimeError(f"it cannot add: {reply['content']}")
+        raise RuntimeError(f"it cannot add: {reply['content'].get('evalue') or reply['content']}")
 
 
 def stop(kernel, grace):
