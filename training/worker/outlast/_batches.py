@@ -79,7 +79,9 @@ class Position:
 
     def begin(self) -> Iterator[Any]:
         """Makes the iterator of the present epoch, at the present position."""
+        own, self._own = self._own, []
         if not self.taken:
+            self._set(own)
             self._start = {"all": _rng.get_state(), "own": self._states()}
             return self._iterate()
         now, others = _rng.get_state(), [_rng.state_of(g) for g in self._others]
@@ -95,7 +97,7 @@ class Position:
         _rng.set_state(now)
         for generator, state in zip(self._others, others, strict=True):
             _rng.set_state_of(generator, state)
-        self._set(self._own)
+        self._set(own)
         return batches
 
     def next_epoch(self) -> None:

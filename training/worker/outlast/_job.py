@@ -59,7 +59,7 @@ class Job:
         self._checkpoint: dict[str, Any] | None = spec["checkpoint"]
         self._tracked: dict[str, Any] = {}
         self._gradients = Gradients(self._tracked)
-        self._trainer: _trainers.Trainer | None = None
+        self._trainer: _trainers.Adapter | None = None
         self._restored: dict[str, Any] | None = None
         self._position: Position | None = None
         self._step = 0
@@ -266,6 +266,7 @@ class Job:
             "gradients": self._gradients.save(folder),
             "rng": _rng.get_state(),
             "metrics": self._last,
+            "trainer": self._trainer.state if self._trainer else None,
             **_checkpoint.write(folder, self._tracked),
         }
 
