@@ -95,6 +95,7 @@ func ratio(b *testing.B, ours, plain func(n int)) {
 // syncing the same files.
 func BenchmarkSave(b *testing.B) {
 	each(b, func(b *testing.B, sizes []int) {
+		b.Helper()
 		dir := b.TempDir()
 		k := keeperIn(dir, 1)
 		ratio(b, func(n int) {
@@ -139,6 +140,7 @@ func copySynced(b *testing.B, from, to string) {
 // copying and syncing its files.
 func BenchmarkMirror(b *testing.B) {
 	each(b, func(b *testing.B, sizes []int) {
+		b.Helper()
 		dir := b.TempDir()
 		store, err := folder.New(filepath.Join(dir, "store"))
 		require.NoError(b, err)
@@ -172,6 +174,7 @@ func BenchmarkMirror(b *testing.B) {
 // good line, 1 Gbit/s, where the comparison costs nothing.
 func BenchmarkRestore(b *testing.B) {
 	each(b, func(b *testing.B, sizes []int) {
+		b.Helper()
 		for name, rate := range map[string]int{"folder": 0, "1Gbit": 125 << 20} {
 			b.Run(name, func(b *testing.B) { benchRestore(b, sizes, rate) })
 		}
@@ -255,6 +258,7 @@ func (r *slowReader) Read(p []byte) (int, error) {
 // Verifying a checkpoint, against reading its files.
 func BenchmarkVerify(b *testing.B) {
 	each(b, func(b *testing.B, sizes []int) {
+		b.Helper()
 		dir := b.TempDir()
 		staged := filepath.Join(dir, "staged")
 		writeSizes(b, staged, sizes)

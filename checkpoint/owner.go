@@ -144,6 +144,25 @@ func LastGeneration(runDir string) (int64, error) {
 	return last, nil
 }
 
+// writersIn returns those whose checkpoints are in a run's folder and whom past
+// does not know: they had no store.
+func writersIn(runDir string, past lineage) (unknown []Claim) {
+	models, err := modelsIn(runDir)
+	if err != nil {
+		return nil // their checkpoints are then not pruned, which costs room only
+	}
+	k := &Keeper{Dir: runDir}
+	for _, model := range models {
+		for _, path := range k.places(model) {
+			m, err := manifestOf(path)
+			if c := (Claim{claimFormat, m.Generation, m.Writer, m.Created}); err == nil && !past.knows(c) && !slices.ContainsFunc(unknown, c.is) {
+				unknown = append(unknown, c)
+			}
+		}
+	}
+	return unknown
+}
+
 // modelsIn returns the models that have a folder in a run's.
 func modelsIn(runDir string) ([]string, error) {
 	entries, err := os.ReadDir(filepath.Join(runDir, modelsName))
@@ -181,6 +200,9 @@ func (m *Mirror) TakeOver(generation int64, writer string) error {
 	past, err := readLineage(m.runDir())
 	if err != nil {
 		return err
+	}
+	if len(past.Adopted) == 0 { // nothing was ever brought here: who has saved here is ours
+		past.Claims = append(past.Claims, writersIn(m.runDir(), past)...)
 	}
 	mine := Claim{claimFormat, generation, writer, time.Now().UTC().Truncate(time.Second)}
 	// On this disk before it is in the store: a crash in between must not leave a

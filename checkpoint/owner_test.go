@@ -374,6 +374,26 @@ func TestTheNextProcessCatchesUp(t *testing.T) {
 	})
 }
 
+// A run that had no store at first has one history all the same: what it saved
+// then goes to the store, and is pruned there as the rest is.
+func TestAStoreThatComesLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(checkpointtest.Memory)
+		r := newRig(t, s, 1)
+		early := manifest(10)
+		early.Writer = "before there was a store"
+		saveAs(t, r.Keeper, early, content("10"))
+		first := takeOver(t, r, "first")
+		first.flush(t)
+		require.Equal(t, []string{"10"}, stepsInStore(s))
+
+		next := takeOver(t, r.another(), "next")
+		next.save(t, 20, "20")
+		next.flush(t)
+		require.Equal(t, []string{"20"}, stepsInStore(s))
+	})
+}
+
 // Another store, or this one emptied, gets everything again.
 func TestAnEmptyStoreGetsEverything(t *testing.T) {
 	alone(t, func(t *testing.T, s *checkpointtest.Memory, a *writer) {

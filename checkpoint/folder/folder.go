@@ -149,7 +149,7 @@ func (s *Store) Put(ctx context.Context, name string, r io.Reader, want durable.
 	if err != nil {
 		return "", err
 	}
-	back, err := durable.HashFile(path)
+	back, err := readBack(ctx, path)
 	if err != nil {
 		return "", fmt.Errorf("read %s back: %w", name, err)
 	}
@@ -159,6 +159,16 @@ func (s *Store) Put(ctx context.Context, name string, r io.Reader, want durable.
 	return checkpoint.Handed, nil
 }
 
+// readBack returns what path holds now.
+func readBack(ctx context.Context, path string) (durable.Digest, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return durable.Digest{}, err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	return durable.Hash(reader{ctx, f})
+}
+
 // Get implements checkpoint.Store.
 func (s *Store) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	path, err := s.path(name)
@@ -166,7 +176,7 @@ func (s *Store) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 		return nil, err
 	}
 	info, err := os.Stat(path)
-	if absent(err) || err == nil && info.IsDir() {
+	if absent(err) || err == nil && !info.Mode().IsRegular() { // a pipe would never be open
 		return nil, fmt.Errorf("%s: %w", name, checkpoint.ErrNotFound)
 	}
 	f, err := os.Open(path)
