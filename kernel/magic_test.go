@@ -4,6 +4,7 @@ package kernel_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -61,23 +62,26 @@ func TestSilentCellsAreTheChilds(t *testing.T) {
 
 func TestTheQueueAbortsAcrossOursAndTheChilds(t *testing.T) {
 	r := start(t, kerneltest.Child{IPython: true})
-	r.Run("print up")
-	var requests []*jupyter.Message
-	for _, code := range []string{"sleep 100ms\nfail", "print a", "%print b", "print c"} {
-		requests = append(requests, r.Execute(code))
-	}
-	for i, want := range []jupyter.Outcome{jupyter.Failed, jupyter.Aborted, jupyter.Aborted, jupyter.Aborted} {
-		assert.Equal(t, want, r.Finish(requests[i]).Status(), i)
-	}
-	requests = nil
-	for _, code := range []string{"%fail", "print a", "%print b"} {
-		requests = append(requests, r.Execute(code))
-	}
-	for i, want := range []jupyter.Outcome{jupyter.Failed, jupyter.Aborted, jupyter.Aborted} {
-		got := r.Finish(requests[i])
-		assert.Equal(t, want, got.Status(), i)
-		if want == jupyter.Aborted {
-			assert.Equal(t, []jupyter.Type{jupyter.TypeStatus, jupyter.TypeStatus}, got.Types())
+	for first, typ := range map[string]jupyter.Type{"sleep 60s": jupyter.TypeExecuteInput, "%wait": jupyter.TypeStream} {
+		requests := []*jupyter.Message{r.Execute(first)}
+		r.Await("it runs", published(typ, requests[0]))
+		for _, code := range []string{"print a", "%print b", "print c"} {
+			requests = append(requests, r.Execute(code))
+		}
+		behind := r.Send(kerneltest.Shell, jupyter.KernelInfoRequest, struct{}{})
+		r.Finish(behind)
+		if first == "sleep 60s" {
+			eventually(t, "the child has it in its queue", func() bool {
+				return strings.Contains(fmt.Sprintf("%s", r.records(t, kerneltest.Shell, jupyter.ExecuteRequest)), "print a")
+			})
+		}
+		r.proxy.Interrupt()
+		for i, want := range []jupyter.Outcome{jupyter.Failed, jupyter.Aborted, jupyter.Aborted, jupyter.Aborted} {
+			got := r.Finish(requests[i])
+			assert.Equal(t, want, got.Status(), i)
+			if want == jupyter.Aborted {
+				assert.Equal(t, []jupyter.Type{jupyter.TypeStatus, jupyter.TypeStatus}, got.Types())
+			}
 		}
 	}
 	assert.Equal(t, jupyter.OK, r.Run("%print again").Status())

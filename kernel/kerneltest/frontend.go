@@ -166,9 +166,14 @@ func (f *Frontend) Nudge() {
 	heard := func(log []Received) bool {
 		return slices.ContainsFunc(log, func(r Received) bool { return r.Channel == IOPub })
 	}
+	sent := 0
 	for end := time.Now().Add(Patience); !heard(f.Log()); time.Sleep(10 * time.Millisecond) {
 		require.False(f.t, time.Now().After(end), "nothing is heard on iopub")
 		f.Send(Control, jupyter.InterruptRequest, struct{}{})
+		sent++
+	}
+	if sent > 0 { // the last one to its end, so that nothing of it comes later
+		f.Finish(f.Send(Control, jupyter.InterruptRequest, struct{}{}))
 	}
 }
 
