@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"outlast/gpu"
+	"outlast/install"
 	"outlast/magics"
 	"outlast/training"
 )
@@ -43,7 +44,9 @@ func (e environment) dataDir() string {
 // else the one in PATH.
 func (e environment) python() string {
 	if venv := e.get("VIRTUAL_ENV"); venv != "" {
-		return filepath.Join(venv, "bin", "python")
+		if path := install.PrefixPython(venv); path != "" {
+			return path
+		}
 	}
 	for _, name := range []string{"python3", "python"} {
 		if path, err := exec.LookPath(name); err == nil {

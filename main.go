@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"text/tabwriter"
 
 	"outlast/magics"
@@ -80,6 +81,17 @@ func (p *program) help(verbs []verb) {
 	fmt.Fprintf(p.stdout, "\nEach answers --help. In a notebook, %%outlast lists the magics.\n")
 }
 
+// synopsis returns how a verb is typed. One that is no magic has its arguments
+// in the list of verbs.
+func (p *program) synopsis(m *magics.Magic) string {
+	for _, v := range p.verbs() {
+		if v.name == m.Verb && m.Args == "" {
+			return strings.TrimSpace("outlast " + v.name + " " + v.args)
+		}
+	}
+	return m.Usage("outlast ")
+}
+
 // report prints err in three parts, what failed, why and what to do, and
 // returns the exit status it means.
 func (p *program) report(err error) int {
@@ -88,7 +100,7 @@ func (p *program) report(err error) int {
 	}
 	if usage, ok := errors.AsType[*magics.UsageError](err); ok {
 		fmt.Fprintf(p.stderr, "outlast %s: %s.\nUsage: %s\nTo do: outlast %s --help\n",
-			usage.Magic.Verb, usage.Why, usage.Magic.Usage("outlast "), usage.Magic.Verb)
+			usage.Magic.Verb, usage.Why, p.synopsis(usage.Magic), usage.Magic.Verb)
 		return exitUsage
 	}
 	fmt.Fprintf(p.stderr, "outlast: %v\n", err)

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from . import _imports, _rng
+from . import _imports, _loaders, _rng
 from ._events import PROTOCOL, Events
 from ._job import Job
 
@@ -43,6 +43,7 @@ def _worker(spec: dict[str, Any]) -> Job:
     _take_signals(made)
     _rng.seed(made.seed)
     _imports.after("torch", lambda torch: _cap(torch, made))
+    _loaders.limit(spec.get("loader_workers"))
     return made
 
 
@@ -77,7 +78,9 @@ def _cap(torch: Any, made: Job) -> None:
         return
     lazily = getattr(torch.cuda, "_lazy_call", None)
     if lazily:
-        lazily(lambda: torch.cuda.set_per_process_memory_fraction(min(1.0, made.memory_fraction)))
+        fraction = min(1.0, made.memory_fraction)
+        # The device by name: without it the first one would be meant.
+        lazily(lambda: torch.cuda.set_per_process_memory_fraction(fraction, made.device))
 
 
 def _stand_alone() -> Job:

@@ -176,7 +176,7 @@ def test_the_cap_on_memory_waits_until_the_device_is_used(run: Run) -> None:
     source = (
         "import torch\n"
         "print(torch.cuda.is_initialized())\n"
-        "torch.cuda.set_per_process_memory_fraction = lambda f: print('cap', f)\n"
+        "torch.cuda.set_per_process_memory_fraction = lambda f, d: print('cap', f)\n"
         "ours = [c for c, *_ in torch.cuda._queued_calls if 'outlast' in c.__module__]\n"
         "for call in ours: call()"
     )
@@ -184,6 +184,22 @@ def test_the_cap_on_memory_waits_until_the_device_is_used(run: Run) -> None:
     assert capped.output == "False\ncap 0.85\n"
     assert run(source, memory_fraction=0.85, device="cpu").output == "False\n"
     assert run(source, memory_fraction=0.0, device="cuda").output == "False\n"
+
+
+@pytest.mark.parametrize(("most", "want"), [(None, 3), (2, 2), (0, 0)])
+def test_data_loaders_keep_within_the_processes_they_may_have(most: int | None, want: int, run: Run) -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    ended = run(
+        "from torch.utils.data import DataLoader\n"
+        "many = DataLoader([1, 2, 3], 1, False, None, None, 3, persistent_workers=True, prefetch_factor=4)\n"
+        "print(many.num_workers, DataLoader([1], num_workers=1).num_workers, sorted(x.item() for x in many))\n"
+        "try: DataLoader()\n"
+        "except TypeError as error: print(error)",
+        loader_workers=most,
+    )
+    first, second = ended.output.splitlines()
+    assert first == f"{want} {min(want, 1)} [1, 2, 3]"
+    assert "missing 1 required positional argument: 'dataset'" in second
 
 
 def test_the_module_imports_no_library_by_itself(run: Run) -> None:
