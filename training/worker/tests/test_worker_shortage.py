@@ -190,7 +190,7 @@ def test_the_cap_on_memory_waits_until_the_device_is_used(run: Run) -> None:
 def test_data_loaders_keep_within_the_processes_they_may_have(most: int | None, want: int, run: Run) -> None:
     pytest.importorskip("torch", reason="torch is not installed")
     ended = run(
-        "from torch.utils.data import DataLoader\n"
+        "import warnings\nwarnings.simplefilter('ignore')\nfrom torch.utils.data import DataLoader\n"
         "many = DataLoader([1, 2, 3], 1, False, None, None, 3, persistent_workers=True, prefetch_factor=4)\n"
         "print(many.num_workers, DataLoader([1], num_workers=1).num_workers, sorted(x.item() for x in many))\n"
         "try: DataLoader()\n"
