@@ -154,7 +154,7 @@ func (k *Keeper) Finish(ctx context.Context, m Manifest) (Manifest, string, erro
 		return m, "", fmt.Errorf("finish %s: %w", m.Model, err)
 	}
 	source := k.step(m.Model, m.Step)
-	from, err := Verify(source)
+	from, err := verify(ctx, source)
 	if err != nil {
 		return fail(err)
 	}

@@ -130,6 +130,9 @@ func decodeManifest(data []byte, m *Manifest) error {
 	if err == nil && bounded.Metrics != nil {
 		err = json.Unmarshal(bounded.Metrics, &m.Metrics)
 	}
+	if err == nil && bounded.Files == nil {
+		err = errNoList
+	}
 	if errors.Is(err, errTooMany) {
 		return &DamagedError{ManifestName, "its numbers make no sense"}
 	}

@@ -69,6 +69,7 @@ func TestReadManifest(t *testing.T) {
 		"a long name":              {with(file(strings.Repeat("n", 255))), true},
 		"a path that is too long":  {with(file(strings.Repeat("nnnnnnn/", 128) + "n")), false},
 		"a path that is too deep":  {with(file(strings.Repeat("n/", 32) + "n")), false},
+		"no list of files":         {`{"format":1,"step":20}`, false},
 		"files are null":           {`{"format":1,"files":null}`, false},
 		"files are no list":        {`{"format":1,"files":{"path":"a"}}`, false},
 		"a file is no object":      {`{"format":1,"files":["a"]}`, false},

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -71,6 +72,10 @@ type adoption struct {
 	Claim                    // that the store had then
 	Highest int64            `json:"highest"` // generation of what was restored, or of the claim
 	Steps   map[string]int64 `json:"steps"`   // model → the step it was restored at
+}
+
+func (a adoption) same(other adoption) bool {
+	return a.is(other.Claim) && a.Highest == other.Highest && maps.Equal(a.Steps, other.Steps)
 }
 
 // knows reports whether the claim is one that this history includes: made here,

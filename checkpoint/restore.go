@@ -197,7 +197,8 @@ func (r *restorer) adopt() error {
 	if r.claim != nil {
 		a.Claim, a.Highest = *r.claim, max(r.claim.Generation, r.report.Generation)
 	}
-	if r.claim == nil || !slices.ContainsFunc(past.Claims, r.claim.is) { // else it is our own history
+	own := r.claim != nil && slices.ContainsFunc(past.Claims, r.claim.is)
+	if known := len(past.Adopted) > 0 && past.Adopted[len(past.Adopted)-1].same(a); !own && !known {
 		past.Adopted = append(past.Adopted, a)
 	}
 	r.report.Generation = past.generation()

@@ -39,6 +39,19 @@ func TestRestoreKeepsWhatIsHere(t *testing.T) {
 	}
 }
 
+// Restoring twice leaves what restoring once does.
+func TestRestoreTwice(t *testing.T) {
+	r := newRemote(t)
+	dir := t.TempDir()
+	r.restore(t, dir)
+	once, err := os.ReadFile(filepath.Join(dir, run, "lineage.json"))
+	require.NoError(t, err)
+	r.restore(t, dir)
+	twice, err := os.ReadFile(filepath.Join(dir, run, "lineage.json"))
+	require.NoError(t, err)
+	require.Equal(t, string(once), string(twice))
+}
+
 // A local copy that is damaged makes way for the store's.
 func TestRestoreReplacesADamagedCopy(t *testing.T) {
 	r := newRemote(t)

@@ -96,7 +96,7 @@ func (r *modelRestorer) best(ctx context.Context, folders []string) error {
 		if c.err == nil && r.stale(r.model, c.manifest) {
 			continue
 		}
-		if c.err == nil && r.keeps(here, c) {
+		if c.err == nil && r.keeps(ctx, here, c) {
 			return nil
 		}
 		if c.err == nil {
@@ -237,12 +237,12 @@ func (r *modelRestorer) here() []candidate {
 }
 
 // keeps reports whether this disk has something as good as c that verifies.
-func (r *modelRestorer) keeps(here []candidate, c candidate) bool {
+func (r *modelRestorer) keeps(ctx context.Context, here []candidate, c candidate) bool {
 	for _, h := range here {
 		if r.compare(h, c) < 0 {
 			return false
 		}
-		if m, err := Verify(h.folder); err == nil {
+		if m, err := verify(ctx, h.folder); err == nil {
 			r.restored(m)
 			return true
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -35,17 +36,17 @@ func verify(ctx context.Context, dir string) (Manifest, error) {
 		return m, err
 	}
 	// Each file is hashed by one goroutine: more than there are cores do no more.
-	g, ctx := errgroup.WithContext(ctx)
+	g, working := errgroup.WithContext(ctx)
 	g.SetLimit(runtime.GOMAXPROCS(0))
 	for _, f := range m.Files {
 		g.Go(func() error {
-			if err := ctx.Err(); err != nil {
+			if err := working.Err(); err != nil {
 				return err
 			}
-			return verifyFile(root, f)
+			return verifyFile(working, root, f)
 		})
 	}
-	return m, g.Wait()
+	return m, cmp.Or(g.Wait(), ctx.Err())
 }
 
 // manifestOf reads the manifest of the checkpoint in dir, and no more of it.
@@ -77,7 +78,7 @@ func manifestIn(root *os.Root) (Manifest, error) {
 	return m, nil
 }
 
-func verifyFile(root *os.Root, f File) error {
+func verifyFile(ctx context.Context, root *os.Root, f File) error {
 	in, err := openRegular(root, filepath.FromSlash(f.Path))
 	if err != nil {
 		return damagedBy(f.Path, err)
@@ -90,7 +91,7 @@ func verifyFile(root *os.Root, f File) error {
 	if info.Size() != f.Size {
 		return &DamagedError{f.Path, fmt.Sprintf("it has %d bytes instead of %d", info.Size(), f.Size)}
 	}
-	d, err := durable.Hash(in)
+	d, err := durable.Hash(reader{ctx, in})
 	if err != nil {
 		return damagedBy(f.Path, err)
 	}
@@ -98,6 +99,19 @@ func verifyFile(root *os.Root, f File) error {
 		return &DamagedError{f.Path, "its SHA-256 differs"}
 	}
 	return nil
+}
+
+// reader ends with its context.
+type reader struct {
+	ctx context.Context //nolint:containedctx // it lives for one reading
+	r   io.Reader
+}
+
+func (r reader) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(p)
 }
 
 var errIrregular = errors.New("it is no regular file")
