@@ -130,6 +130,12 @@ def memory(error: BaseException) -> dict[str, float]:
     return {**device_memory(), **figures}
 
 
+def peak() -> dict[str, Any]:
+    """The field of the event finish that says how much of the device's memory training took; empty without one."""
+    figures = {k: v for k, v in device_memory().items() if k == "peak_mib"}
+    return {"memory": figures} if figures else {}
+
+
 def device_memory() -> dict[str, float]:
     """What torch knows of its device, in MiB; empty without a GPU in use."""
     torch = sys.modules.get("torch")

@@ -19,6 +19,8 @@ PAUSED = 75
 # Progress is for people: ten times a second is more than they can read.
 PROGRESS_SECONDS = 0.1
 
+UNTRACKED = "job.track was not called, so nothing was restored: training begins at step 0 again"
+
 
 class Pause(SystemExit):
     """Ends the worker after it has saved. No ``except Exception`` catches it."""
@@ -109,12 +111,8 @@ class Job:
         folder = self.load()
         if folder is None:
             return
-        state = _checkpoint.read(folder)
+        self._restored = state = _checkpoint.read(folder)
         _checkpoint.restore(folder, state, objects, self.device)
-        self._restore(state)
-
-    def _restore(self, state: dict[str, Any]) -> None:
-        self._restored = state
         self._step = state["step"]
         self._last = state["metrics"]
         self._say_restored()
@@ -179,8 +177,7 @@ class Job:
             self._gradients.restore(folder, self._restored["gradients"])
             _rng.set_state(self._restored["rng"])
         elif folder:
-            message = "job.track was not called, so nothing was restored: training begins at step 0 again"
-            self._events.send("note", kind="untracked", step=0, message=message)
+            self._events.send("note", kind="untracked", step=0, message=UNTRACKED)
         self._say_restored()
         self._pace.saved(self._step)
         self._progress(force=True)
@@ -285,8 +282,7 @@ class Job:
         self._last = {**self._last, **_numbers.plain(metrics)}
         self._save("final")
         self._progress(force=True)
-        memory = {k: v for k, v in _failure.device_memory().items() if k == "peak_mib"}
-        self._events.send("finish", step=self._step, metrics=self._last, **({"memory": memory} if memory else {}))
+        self._events.send("finish", step=self._step, metrics=self._last, **_failure.peak())
         self._finished = True
 
     def callback(self, trainer: str) -> Any:

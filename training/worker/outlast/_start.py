@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,19 @@ def _take_signals(made: Job) -> None:
         return
     # A data loader ends its processes by SIGTERM. One that comes before the child
     # has its own answer to it would be forgotten, so it has to wait until then.
-    term, masks = {signal.SIGTERM}, []
+    mask = threading.local()
+
+    def before() -> None:
+        mask.old = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+
+    def parent() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask.old)
 
     def child() -> None:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop())
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask.old)
 
-    os.register_at_fork(
-        before=lambda: masks.append(signal.pthread_sigmask(signal.SIG_BLOCK, term)),
-        after_in_parent=lambda: signal.pthread_sigmask(signal.SIG_SETMASK, masks.pop()),
-        after_in_child=child,
-    )
+    os.register_at_fork(before=before, after_in_parent=parent, after_in_child=child)
 
 
 def _cap(torch: Any, made: Job) -> None:
