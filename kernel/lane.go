@@ -37,7 +37,7 @@ type lane struct {
 	mu      sync.Mutex
 	waiting []*execution
 	child   map[*execution]struct{} // cells that the child has not answered
-	since   time.Time               // when the child began with the one that it works on
+	since   time.Time               // when the cell that is worked on began
 	running *execution
 	aside   map[*execution]struct{} // cells of ours that did not wait
 }
@@ -46,16 +46,16 @@ func newLane(forward, begin func(*execution)) lane {
 	return lane{forward: forward, begin: begin, child: map[*execution]struct{}{}, aside: map[*execution]struct{}{}}
 }
 
-// asideAfter is how long the child must have worked on a single cell before one
-// that only looks is answered beside it. Cells of one "run all" come closer
-// together, and keep their order.
+// asideAfter is how long a single cell must have run, the child's or ours,
+// before one that only looks is answered beside it. Cells of one "run all" come
+// closer together, and keep their order.
 const asideAfter = time.Second
 
 // add takes a cell as it comes from a front end.
 func (l *lane) add(x *execution) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	alone := len(l.child) == 1 && l.running == nil && len(l.waiting) == 0 && time.Since(l.since) > asideAfter
+	alone := len(l.waiting) == 0 && (len(l.child) == 1 || l.running != nil) && time.Since(l.since) > asideAfter
 	if x.claim.Lines > 0 && x.claim.Whole && (x.claim.Now || x.claim.Looks && alone) {
 		x.aside = true
 		l.aside[x] = struct{}{}
@@ -139,7 +139,7 @@ func (l *lane) advance() {
 				return
 			}
 			l.waiting = l.waiting[1:]
-			l.running = x
+			l.running, l.since = x, time.Now()
 			l.begin(x)
 			return
 		}

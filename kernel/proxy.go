@@ -50,7 +50,7 @@ type Config struct {
 type Claim struct {
 	Lines int  // leading lines, magics and what stands before and between them
 	Whole bool // nothing is left for the child
-	Looks bool // changes nothing: may be answered while the child works on a cell
+	Looks bool // neither needs nor changes what cells do: may be answered beside one
 	Now   bool // must not wait for the child
 }
 

@@ -26,6 +26,7 @@ func Attach(d *Deps) *Magic {
 		Args:  "[RUN]",
 		Short: "Watch a run until it ends; an interrupt pauses it",
 		Line:  true,
+		Looks: true,
 	}
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
 		dir := d.dirFlag(fs)

@@ -125,10 +125,10 @@ func TestWhatOnlyLooksSaysSo(t *testing.T) {
 	for _, m := range magics.All(plainDeps()) {
 		looks[m.Name] = m.Looks
 	}
-	for _, name := range []string{"status", "logs", "results", "doctor", "outlast"} {
+	for _, name := range []string{"status", "logs", "results", "doctor", "outlast", "attach", "stop", "replay"} {
 		assert.True(t, looks[name], name)
 	}
-	for _, name := range []string{"train", "resume", "attach", "stop", "shared", "gpu_config"} {
+	for _, name := range []string{"train", "resume", "shared", "gpu_config", "keepalive", "drive"} {
 		assert.False(t, looks[name], name)
 	}
 }

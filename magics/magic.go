@@ -31,8 +31,8 @@ type Magic struct {
 	// without it leaves the rest of its cell to the notebook's kernel.
 	Body bool
 
-	// Looks says that it changes nothing, so that it may be answered while the
-	// notebook's Python works on a cell.
+	// Looks says that it depends on nothing in the notebook's Python and changes
+	// nothing there, so that it may be answered beside a cell that runs.
 	Looks bool
 
 	// Hands reports whether a call with these arguments may hand code to the

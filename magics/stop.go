@@ -14,6 +14,7 @@ func Stop(d *Deps) *Magic {
 		Args:  "[RUN]",
 		Short: "Pause a run: its workers save and end, the store is flushed",
 		Line:  true,
+		Looks: true,
 	}
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
 		dir := d.dirFlag(fs)
