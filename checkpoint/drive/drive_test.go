@@ -122,3 +122,6 @@ func TestDriveIsAStore(t *testing.T) {
 
 // errContent is what damage is called.
 var errContent = durable.ErrContent
+
+// durableDigest is what a file holds.
+type durableDigest = durable.Digest

@@ -66,7 +66,7 @@ func (s *Store) newest(ctx context.Context, p string) (object, error) {
 		return versions[0], nil
 	}
 	dir := parentOf(p)
-	if err := s.find(ctx, dir); err != nil {
+	if err := s.find(ctx, dir, true); err != nil {
 		return object{}, err
 	}
 	if len(s.index.folderIDs(dir)) > 0 {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -17,6 +18,7 @@ import (
 	"outlast/checkpoint"
 	"outlast/checkpoint/drive"
 	"outlast/checkpoint/drivetest"
+	"outlast/checkpoint/durable"
 )
 
 // childVariable makes this binary an uploader that can be killed.
@@ -27,6 +29,8 @@ type errand struct {
 	Config drive.Config
 	Files  map[string]string // name → path of its content
 	Order  []string
+	Stream bool // the content can be read once only
+	Get    bool // read everything back
 }
 
 func TestMain(m *testing.M) {
@@ -52,23 +56,47 @@ func runErrand(text string) error {
 		return err
 	}
 	for _, name := range e.Order {
-		f, err := os.Open(e.Files[name])
-		if err != nil {
-			return err
+		if err := e.put(ctx, s, name); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
 		}
-		content, err := os.ReadFile(e.Files[name])
-		if err != nil {
-			return err
-		}
-		d, err := s.Put(ctx, name, f, digestOf(content))
-		if err != nil || d != checkpoint.Mirrored {
-			return fmt.Errorf("%s: %s: %w", name, d, err)
-		}
-		if err := f.Close(); err != nil {
-			return err
+		if e.Get {
+			r, err := s.Get(ctx, name)
+			if err != nil {
+				return err
+			}
+			if _, err := io.Copy(io.Discard, r); err != nil {
+				return err
+			}
+			if err := r.Close(); err != nil {
+				return err
+			}
 		}
 	}
+	if status, err := os.ReadFile("/proc/self/status"); err == nil { // of Linux: how large this process became
+		os.Stderr.Write(status) //nolint:errcheck // the test sees that it is missing
+	}
 	return s.Close()
+}
+
+func (e errand) put(ctx context.Context, s *drive.Store, name string) error {
+	want, err := durable.HashFile(e.Files[name])
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(e.Files[name])
+	if err != nil {
+		return err
+	}
+	defer f.Close() //nolint:errcheck // it was only read
+	var r io.Reader = f
+	if e.Stream {
+		r = struct{ io.Reader }{f}
+	}
+	d, err := s.Put(ctx, name, r, want)
+	if err == nil && d != checkpoint.Mirrored {
+		err = fmt.Errorf("only %s", d)
+	}
+	return err
 }
 
 // command returns the child with its errand.

@@ -35,7 +35,7 @@ func (s *Store) List(ctx context.Context, prefix string) ([]checkpoint.Entry, er
 			return nil, err
 		}
 	}
-	if err := s.find(ctx, root); err != nil {
+	if err := s.find(ctx, root, true); err != nil {
 		return nil, err
 	}
 	for level := []string{root}; len(level) > 0; {
@@ -56,16 +56,17 @@ func (s *Store) List(ctx context.Context, prefix string) ([]checkpoint.Entry, er
 	return entries, nil
 }
 
-// find makes the folder at path known, if it exists.
-func (s *Store) find(ctx context.Context, p string) error {
+// find makes the folder at path known, if it exists. With again, a folder that
+// was listed before is listed anew for what it lacked then.
+func (s *Store) find(ctx context.Context, p string, again bool) error {
 	if len(s.index.folderIDs(p)) > 0 {
 		return nil
 	}
 	parent := parentOf(p)
-	if err := s.find(ctx, parent); err != nil {
+	if err := s.find(ctx, parent, again); err != nil {
 		return err
 	}
-	if len(s.index.folderIDs(parent)) == 0 {
+	if len(s.index.folderIDs(parent)) == 0 || !again && !s.index.listedAt(parent).IsZero() {
 		return nil
 	}
 	return s.listFolders(ctx, []string{parent})

@@ -136,7 +136,7 @@ func (u *put) again() bool {
 func (s *Store) knowVersions(ctx context.Context, p string) error {
 	dir := parentOf(p)
 	for range maxConflicts { // a folder that is gone may have another of its name beside it
-		if err := s.find(ctx, dir); err != nil {
+		if err := s.find(ctx, dir, false); err != nil {
 			return err
 		}
 		if len(s.index.folderIDs(dir)) == 0 || !s.index.listedAt(dir).IsZero() {

@@ -136,8 +136,9 @@ type pacer struct {
 	since time.Time     // Drive has been complaining; zero if it is not
 }
 
-// most requests are this far apart, however much Drive complains.
-const widestGap = 2 * time.Second
+// widestGap is how far apart requests are at most, however much Drive complains,
+// in first pauses: that is two seconds.
+const widestGap = 4
 
 // wait waits for this request's turn.
 func (p *pacer) wait(ctx context.Context) error {
@@ -166,7 +167,7 @@ func (p *pacer) slow(wait, first time.Duration) {
 	if p.since.IsZero() {
 		p.since = now
 	}
-	p.gap = min(max(2*p.gap, first/8), widestGap)
+	p.gap = min(max(2*p.gap, first/8), widestGap*first)
 	if at := now.Add(wait); at.After(p.next) {
 		p.next = at
 	}

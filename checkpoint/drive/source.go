@@ -226,11 +226,15 @@ type stream struct {
 	sum    hash.Hash
 	start  int64 // of the window
 	buffer []byte
+	last   *piece // handed out last; nil: none
 }
 
 // part implements source.
 func (s *stream) part(ctx context.Context, offset, most int64) (io.ReadCloser, int64, error) {
 	if offset == s.start+int64(len(s.buffer)) {
+		if s.last != nil { // its request is over, but may be reading yet
+			s.last.Close() //nolint:errcheck // it returns nil always
+		}
 		if err := s.fill(ctx); err != nil {
 			return nil, 0, err
 		}
@@ -238,9 +242,37 @@ func (s *stream) part(ctx context.Context, offset, most int64) (io.ReadCloser, i
 	if offset < s.start {
 		return nil, 0, &sourceError{errors.New("drive has lost what it had confirmed, and the content cannot be read again")}
 	}
-	piece := s.buffer[offset-s.start:]
-	piece = piece[:min(int64(len(piece)), most)]
-	return io.NopCloser(bytes.NewReader(piece)), int64(len(piece)), nil
+	data := s.buffer[offset-s.start:]
+	data = data[:min(int64(len(data)), most)]
+	s.last = &piece{data: data}
+	return s.last, int64(len(data)), nil
+}
+
+// A piece is a body that lies in memory.
+type piece struct {
+	mu   sync.Mutex
+	data []byte
+	err  error
+}
+
+// Read implements io.Reader.
+func (p *piece) Read(buffer []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err == nil && len(p.data) == 0 {
+		p.err = io.EOF
+	}
+	n := copy(buffer, p.data)
+	p.data = p.data[n:]
+	return n, p.err
+}
+
+// Close implements io.Closer. After it nothing is read any more.
+func (p *piece) Close() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.data, p.err = nil, errClosed
+	return nil
 }
 
 // digest implements source.
@@ -251,8 +283,10 @@ func (s *stream) digest() durable.Digest { return s.want }
 func (s *stream) fill(ctx context.Context) error {
 	s.start += int64(len(s.buffer))
 	left := s.want.Size - s.start
-	// A new buffer each time: the request before may still be reading the old one.
-	s.buffer = make([]byte, min(window, left))
+	if s.buffer == nil {
+		s.buffer = make([]byte, min(window, left))
+	}
+	s.buffer = s.buffer[:min(window, left)]
 	n, err := io.ReadFull(s.r, s.buffer)
 	if err == nil {
 		err = ctx.Err()

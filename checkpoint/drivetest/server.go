@@ -41,6 +41,7 @@ type Options struct {
 	Percent     int           // of requests that fail in a random way
 	Seed        uint64        // of everything random
 	Dir         string        // for the content of large files
+	Discard     bool          // large content is hashed and not kept: for benchmarks
 }
 
 // A Server is one Drive. It is safe for concurrent use.

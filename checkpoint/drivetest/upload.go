@@ -6,6 +6,7 @@ import (
 	"mime"
 	"mime/multipart"
 	"net/http"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -301,4 +302,19 @@ func (c *call) replyUpload(up *session) (*answer, *apiError) {
 		return nil, c.server.violate(c.r, err)
 	}
 	return &answer{code: http.StatusOK, body: masked}, nil
+}
+
+// Sink takes a plain PUT, does with the bytes what an upload does with them, and
+// answers with their SHA-256: what a benchmark compares uploads with.
+func (s *Server) Sink(w http.ResponseWriter, r *http.Request) {
+	data := newContent()
+	c := &call{server: s, r: r}
+	if _, err := c.receive(data, r.ContentLength, r.ContentLength); err != nil {
+		panic(err) // the test's disk is full
+	}
+	if data.disk != nil {
+		os.Remove(data.disk.Name()) //nolint:errcheck // it goes with the test's folder
+		data.disk.Close()           //nolint:errcheck // it is not needed any more
+	}
+	w.Write([]byte(hexOf(data.sha))) //nolint:errcheck // the client has gone, then
 }

@@ -1,0 +1,6 @@
+//go:build !race
+
+package drive_test
+
+// raceDetector is not at work.
+const raceDetector = false
