@@ -161,7 +161,7 @@ func (p *Proxy) runCell(ctx context.Context, x *execution) {
 	if err == nil && !x.claim.Whole {
 		err = p.announce(ctx, x)
 	}
-	p.working.cell.CompareAndSwap(request, nil)
+	p.working.end(&p.working.cell, request)
 	if err == nil && !x.claim.Whole {
 		p.lane.give(x)
 		p.forward(x.route)

@@ -28,7 +28,7 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 	if r != nil && r.answer != nil {
 		r.heard()
 		if idle {
-			p.routes.end(r)
+			p.routes.idle(r)
 		}
 		return
 	}
@@ -42,8 +42,8 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 	if !idle {
 		return
 	}
-	if r != nil && r.silent() {
-		p.routes.remove(r)
+	if r != nil {
+		p.routes.idle(r)
 	}
 	p.stillWorking()
 	g.settled(m)

@@ -233,7 +233,7 @@ func (p *Proxy) generation(ctx context.Context, number int) (e *jupyter.Executio
 // asking reports whether a cell is among what a child was given.
 func asking(sent []*route) bool {
 	for _, r := range sent {
-		if r.cell != nil {
+		if r.cell != nil && !r.replied {
 			return true
 		}
 	}
@@ -287,7 +287,7 @@ func (p *Proxy) died(g *generation, d death, sent []*route) *jupyter.ExecutionEr
 	p.publishStatus(jupyter.Restarting, nil)
 	var cells []*execution
 	for _, r := range sent {
-		if r.cell != nil {
+		if r.cell != nil && !r.replied {
 			cells = append(cells, r.cell)
 		}
 	}
@@ -299,6 +299,8 @@ func (p *Proxy) died(g *generation, d death, sent []*route) *jupyter.ExecutionEr
 	for _, r := range sent {
 		switch {
 		case r.answer != nil: // ours: it is told by the child's end
+		case r.replied:
+			p.publishStatus(jupyter.Idle, r.request)
 		case r.cell != nil && r.cell == cells[0]:
 			p.fail(r, e)
 		case r.cell != nil:

@@ -63,10 +63,13 @@ func TestWhenTheChildDiesTheCellSaysWhyAndAFreshOneStarts(t *testing.T) {
 				c.Aftermath = func() string { return "The run 'farm' goes on." }
 			})
 			assert.Equal(t, 1, r.Run("print up").Count())
-			began := time.Now()
-			request := r.Execute(c.code)
+			request := r.Execute("input when\n" + c.code)
 			behind, ours := r.Execute("print never"), r.Execute("%print never")
 			complete := r.Send(kerneltest.Shell, "complete_request", nil)
+			r.Finish(r.Send(kerneltest.Shell, jupyter.KernelInfoRequest, struct{}{})) // all have come
+			r.Await("the question", questions(1))
+			began := time.Now()
+			r.Send(kerneltest.Stdin, "input_reply", map[string]any{"value": "now"})
 			result := r.Finish(request)
 			assertWithin(t, time.Second, began)
 			assert.Equal(t, jupyter.Failed, result.Status())

@@ -31,6 +31,7 @@ func TestWithoutIPythonWeCountOurselves(t *testing.T) {
 
 func TestACellOfOursLooksLikeAnyOther(t *testing.T) {
 	r := start(t, kerneltest.Child{IPython: true})
+	r.Run("print up")
 	result := r.Run("%print hello")
 	assert.Equal(t, []jupyter.Type{jupyter.TypeStatus, jupyter.TypeExecuteInput, jupyter.TypeStream, jupyter.TypeStatus}, result.Types())
 	assert.Equal(t, jupyter.OK, result.Status())
@@ -41,6 +42,7 @@ func TestACellOfOursLooksLikeAnyOther(t *testing.T) {
 
 func TestPythonBelowAMagicRunsInTheChildWithoutTheMagic(t *testing.T) {
 	r := start(t, kerneltest.Child{IPython: true})
+	r.Run("print up")
 	result := r.Run("%print first\nprint second")
 	assert.Equal(t, "firstsecond\n", result.Text())
 	assert.Equal(t, []jupyter.Type{jupyter.TypeStatus, jupyter.TypeStream, jupyter.TypeExecuteInput, jupyter.TypeStream, jupyter.TypeStatus}, result.Types())

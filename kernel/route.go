@@ -31,9 +31,9 @@ type route struct {
 	answer chan *jupyter.Message
 	// heard is closed by the first message on iopub that the request caused.
 	heard func()
-	// half says that one of its two ends, reply and idle, was seen. They come on
-	// different sockets, in any order. Guarded by the table.
-	half bool
+	// replied and idled are its two ends. They come on different sockets, in any
+	// order. Guarded by the table.
+	replied, idled bool
 	// listed says that it is in the table. Guarded by the table.
 	listed bool
 }
@@ -53,7 +53,7 @@ type routes struct {
 }
 
 // maxRoutes bounds the table: kernels need not answer. The oldest goes first,
-// but never a cell.
+// but no cell that waits.
 const maxRoutes = 1 << 14
 
 func (t *routes) add(r *route) {
@@ -73,7 +73,7 @@ func (t *routes) add(r *route) {
 func (t *routes) compact() {
 	kept := t.order[:0]
 	for _, r := range t.order {
-		if r.listed && t.size > maxRoutes && r.cell == nil {
+		if r.listed && t.size > maxRoutes && (r.cell == nil || r.replied) {
 			t.drop(r)
 		}
 		if r.listed {
@@ -111,22 +111,41 @@ func (t *routes) get(id string) *route {
 	return nil
 }
 
+// reply takes note that a request was replied to, and returns its route; nil if
+// there is none that waits for a reply.
+func (t *routes) reply(id string) *route {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, r := range t.byID[id] {
+		if !r.replied {
+			r.replied = true
+			t.ended(r)
+			return r
+		}
+	}
+	return nil
+}
+
+// idle takes note that a request causes nothing more.
+func (t *routes) idle(r *route) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r.idled = true
+	t.ended(r)
+}
+
+// ended forgets a request with its second end.
+func (t *routes) ended(r *route) {
+	if r.idled && (r.replied || r.silent()) {
+		t.drop(r)
+	}
+}
+
 // remove forgets a request that needs nothing more.
 func (t *routes) remove(r *route) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.drop(r)
-}
-
-// end takes note of one of the two ends of a request of ours, and forgets it
-// with the second.
-func (t *routes) end(r *route) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if r.half {
-		t.drop(r)
-	}
-	r.half = true
 }
 
 // takeSent removes and returns, in the order of their arrival, the routes of

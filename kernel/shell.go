@@ -108,6 +108,8 @@ func (p *Proxy) abortCell(x *execution) {
 
 // stillWorking follows an idle with the busy of what goes on beside it.
 func (p *Proxy) stillWorking() {
+	p.working.mu.Lock() // what ends now says so after us
+	defer p.working.mu.Unlock()
 	if m := p.working.now(); m != nil {
 		p.publish(jupyter.TypeStatus, m, jupyter.KernelStatusContent{State: jupyter.Busy})
 	}
@@ -128,8 +130,7 @@ func (p *Proxy) fromChild(c channel, frames [][]byte) {
 		p.config.Log.Warn("answer dropped", "error", err)
 		return
 	}
-	id := m.ParentID()
-	r := p.routes.get(id)
+	r := p.routes.reply(m.ParentID())
 	if r == nil {
 		p.unasked(c, m, frames)
 		return
@@ -139,10 +140,8 @@ func (p *Proxy) fromChild(c channel, frames [][]byte) {
 		case r.answer <- m:
 		default: // it was answered already
 		}
-		p.routes.end(r)
 		return
 	}
-	p.routes.remove(r)
 	var doomed []*execution
 	if r.cell != nil && failed(m) {
 		doomed = p.lane.doom(r.cell)

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"sync"
 	"sync/atomic"
 
 	"outlast/kernel/jupyter"
@@ -10,6 +11,7 @@ import (
 // cullers take the last status that they saw for the kernel's, whatever it was
 // about: each idle of somebody else is followed by a busy of what goes on.
 type working struct {
+	mu   sync.Mutex                      // held while a busy is published, and while what it tells of ends
 	cell atomic.Pointer[jupyter.Message] // the request of the cell of ours that runs
 	held atomic.Pointer[jupyter.Message] // the request whose work goes on behind its cell
 }
@@ -22,6 +24,14 @@ func (w *working) now() *jupyter.Message {
 	return w.held.Load()
 }
 
+// end takes note that the work for a request has ended, if it was of this kind.
+// No busy is published for it any more.
+func (w *working) end(kind *atomic.Pointer[jupyter.Message], request *jupyter.Message) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return kind.CompareAndSwap(request, nil)
+}
+
 // hold says whether the work of a request goes on although its cell has ended.
 func (p *Proxy) hold(request *jupyter.Message, on bool) {
 	if on {
@@ -29,7 +39,7 @@ func (p *Proxy) hold(request *jupyter.Message, on bool) {
 		p.publishStatus(jupyter.Busy, request)
 		return
 	}
-	if p.working.held.CompareAndSwap(request, nil) {
+	if p.working.end(&p.working.held, request) {
 		p.publishStatus(jupyter.Idle, request)
 	}
 }

@@ -62,14 +62,14 @@ func (f *fake) execute(r request) {
 		f.reply(r, jupyter.StatusContent{Status: jupyter.Aborted})
 		return
 	}
+	if len(f.interrupt) > 0 && r.Header.SubshellID == "" {
+		<-f.interrupt // it came when nothing ran
+	}
 	if content.Stores() {
 		f.count++
 	}
 	if !content.Silent {
 		f.send(IOPub, jupyter.TypeExecuteInput, r, jupyter.ExecuteInputContent{Code: content.Code, ExecutionCount: f.count})
-	}
-	if len(f.interrupt) > 0 && r.Header.SubshellID == "" {
-		<-f.interrupt // it came when nothing ran
 	}
 	code := content.Code
 	if f.IPython {

@@ -159,21 +159,19 @@ func (f *Frontend) enter(ch Channel, frames [][]byte) {
 	f.log = append(f.log, Received{ch, m, frames})
 }
 
-// Nudge returns once the front end hears the kernel on iopub, as servers make
-// sure of. It interrupts: nothing must run.
+// Nudge returns once the front end hears the kernel on iopub. As servers do, it
+// asks for kernel_info until then.
 func (f *Frontend) Nudge() {
 	f.t.Helper()
-	heard := func(log []Received) bool {
-		return slices.ContainsFunc(log, func(r Received) bool { return r.Channel == IOPub })
+	heard := func(ch Channel) bool {
+		return slices.ContainsFunc(f.Log(), func(r Received) bool { return r.Channel == ch })
 	}
-	sent := 0
-	for end := time.Now().Add(Patience); !heard(f.Log()); time.Sleep(10 * time.Millisecond) {
+	for end := time.Now().Add(Patience); !heard(IOPub); time.Sleep(10 * time.Millisecond) {
 		require.False(f.t, time.Now().After(end), "nothing is heard on iopub")
-		f.Send(Control, jupyter.InterruptRequest, struct{}{})
-		sent++
+		f.Send(Control, jupyter.KernelInfoRequest, struct{}{})
 	}
-	if sent > 0 { // the last one to its end, so that nothing of it comes later
-		f.Finish(f.Send(Control, jupyter.InterruptRequest, struct{}{}))
+	if heard(Control) { // the last one to its end, so that nothing of it comes later
+		f.Finish(f.Send(Control, jupyter.KernelInfoRequest, struct{}{}))
 	}
 }
 
