@@ -72,18 +72,23 @@ func (p *Proxy) refuse(r *route) {
 	if e == nil { // it has ended since the cell began
 		e = &jupyter.ExecutionError{Name: "KernelDied", Value: "the Python kernel has ended.", Traceback: []string{"KernelDied: the Python kernel has ended.", variablesGone}}
 	}
-	p.publishStatus(jupyter.Busy, r.request)
 	if r.cell != nil {
-		p.publish(jupyter.TypeError, r.request, e)
-		p.reply(r, jupyter.ExecuteReplyContent{Status: jupyter.Failed, ExecutionCount: p.count.now(), ExecutionError: e}, nil)
-		p.crew.start(func() { // the lane may be locked
-			p.abort(p.lane.doom(r.cell))
-			p.lane.answered(r.cell)
-		})
-	} else if !r.silent() {
+		p.crew.start(func() { p.refuseCell(r, e) }) // the lane may be locked
+		return
+	}
+	p.publishStatus(jupyter.Busy, r.request)
+	if !r.silent() {
 		p.reply(r, errorReply{jupyter.Failed, e}, nil)
 	}
 	p.publishStatus(jupyter.Idle, r.request)
+}
+
+func (p *Proxy) refuseCell(r *route, e *jupyter.ExecutionError) {
+	doomed := p.lane.doom(r.cell)
+	p.publishStatus(jupyter.Busy, r.request)
+	p.fail(r, e)
+	p.abort(doomed)
+	p.lane.answered(r.cell)
 }
 
 // errorReply is what any request can be answered with.
