@@ -152,7 +152,7 @@ func (o *trainOptions) modelData(ctx context.Context, c *Call) ([]byte, string, 
 		}
 		return raw, "variable " + o.models, nil
 	}
-	var names []string
+	names := []string{}
 	for name := range strings.SplitSeq(o.models, ",") {
 		if name = strings.TrimSpace(name); name != "" {
 			names = append(names, name)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -70,6 +71,11 @@ type typed struct {
 
 // run runs one line as a notebook or a shell would, without its prompt.
 func (c *typed) run(ctx context.Context, d *magics.Deps, line string, body ...string) error {
+	return c.runTo(ctx, &c.out, d, line, body...)
+}
+
+// runTo is like run, with another standard output.
+func (c *typed) runTo(ctx context.Context, out io.Writer, d *magics.Deps, line string, body ...string) error {
 	name, args, _ := strings.Cut(line, " ")
 	m := magics.All(d).Lookup(name)
 	if m == nil {
@@ -80,7 +86,7 @@ func (c *typed) run(ctx context.Context, d *magics.Deps, line string, body ...st
 		return err
 	}
 	call := &magics.Call{
-		Body: strings.Join(body, "\n"), Stdout: &c.out, Stderr: &c.errs, Screen: &c.screen, Interrupts: c.interrupt,
+		Body: strings.Join(body, "\n"), Stdout: out, Stderr: &c.errs, Screen: &c.screen, Interrupts: c.interrupt,
 	}
 	if c.notebook != nil {
 		call.Notebook = c.notebook
@@ -103,6 +109,24 @@ func must(t *testing.T, d *magics.Deps, line string) string {
 	shown, err := try(t, d, line)
 	require.NoError(t, err, line)
 	return shown
+}
+
+// A seenWriter is written to while somebody reads.
+type seenWriter struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (w *seenWriter) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.Write(p)
+}
+
+func (w *seenWriter) text() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.b.String()
 }
 
 // A screen remembers what was shown on it. A live view calls watch.
