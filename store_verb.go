@@ -14,6 +14,7 @@ import (
 	"outlast/checkpoint"
 	"outlast/checkpoint/folder"
 	"outlast/magics"
+	"outlast/training"
 )
 
 // defaultKeep is how many checkpoints of a model prune keeps unless it is told:
@@ -179,6 +180,12 @@ func (c *storeCall) pull(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if running(c.dir, run) {
+		return &magics.Problem{
+			What: "store pull " + run, Err: errors.New("it runs here: what it saves must not change under it"),
+			Hint: fmt.Sprintf("outlast stop %s first, or fetch into another folder with --dir", run),
+		}
+	}
 	report, err := checkpoint.Restore(ctx, c.store, run, c.dir)
 	for _, note := range report.Notes {
 		fmt.Fprintln(c.stdout, note)
@@ -191,6 +198,16 @@ func (c *storeCall) pull(ctx context.Context) error {
 	}
 	_, err = fmt.Fprintf(c.stdout, "%s is in %s. To go on with it: outlast resume %s --dir %s\n", run, c.dir, run, c.dir)
 	return err
+}
+
+// running reports whether a supervisor works on the run in dir.
+func running(dir, name string) bool {
+	run, err := training.Find(dir, name)
+	if err != nil {
+		return false // it is not here
+	}
+	status, err := run.Status()
+	return err == nil && status.State == training.RunRunning
 }
 
 func (c *storeCall) printJSON(v any) error {
