@@ -49,7 +49,7 @@ func play(t *testing.T, role, dir string) *exec.Cmd {
 // A process that is killed at any time leaves whole files only: each is the last
 // that WriteFile has returned from, or the one that it was at.
 func TestKilledWriterLeavesWholeFiles(t *testing.T) {
-	kills := 40
+	kills := 25
 	if testing.Short() {
 		kills = 8
 	}
