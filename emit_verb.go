@@ -70,7 +70,10 @@ func emitVerb() verb {
 		name: "emit", args: "metric|progress|checkpoint|... [ARGS...]",
 		short: "In a worker of any language: tell the supervisor how far it is",
 		run: func(_ context.Context, p *program, args []string) error {
-			if len(args) == 0 || args[0] == "--help" || args[0] == "-h" {
+			if len(args) == 0 {
+				return usage("emit", "it needs an event: "+p.emissionNames())
+			}
+			if args[0] == "--help" || args[0] == "-h" {
 				return p.emitHelp()
 			}
 			i := slices.IndexFunc(p.emissions(), func(e emission) bool { return e.name == args[0] })

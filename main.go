@@ -74,7 +74,7 @@ func (p *program) help(verbs []verb) {
 	w := tabwriter.NewWriter(p.stdout, 0, 0, 2, ' ', 0)
 	for _, v := range verbs {
 		if !v.hidden {
-			fmt.Fprintf(w, "  outlast %s %s\t%s\n", v.name, v.args, v.short)
+			fmt.Fprintf(w, "  outlast %s\t%s\n", v.name, v.short)
 		}
 	}
 	w.Flush() //nolint:errcheck // a terminal that is gone cannot be told
