@@ -3,7 +3,6 @@ package kernel
 import (
 	"fmt"
 	"net"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +18,7 @@ type heard struct {
 	*peer
 	t      *testing.T
 	signer jupyter.Signer
+	filler []byte
 }
 
 func newHeard(t *testing.T) heard {
@@ -27,7 +27,7 @@ func newHeard(t *testing.T) heard {
 	t.Cleanup(func() { theirs.Close() }) //nolint:errcheck // nobody is at the other end
 	signer, err := jupyter.NewSigner("", "key")
 	require.NoError(t, err)
-	return heard{newPeer(&link{raw: ours}, "x"), t, signer}
+	return heard{newPeer(&link{raw: ours}, "x"), t, signer, make([]byte, 4<<20)}
 }
 
 // say publishes one message and reports whether the peer was kept.
@@ -51,7 +51,8 @@ func (h heard) update(id string, value int) {
 
 // lag puts the peer behind, by a message that cannot be merged.
 func (h heard) lag(bytes int) bool {
-	return h.say(jupyter.TypeDisplayData, "p", strings.Repeat("x", bytes))
+	m := &jupyter.Message{Header: jupyter.Header{Type: jupyter.TypeDisplayData}}
+	return h.publish(broadcast{msg: m, frames: [][]byte{h.filler[:bytes]}}, h.signer)
 }
 
 // rest returns the type and content of what waits behind the first skip.

@@ -164,12 +164,13 @@ func (f *fake) stream(r request, text string) {
 	f.send(IOPub, jupyter.TypeStream, r, jupyter.StreamContent{Name: jupyter.Stdout, Text: text})
 }
 
-// flood prints N texts of SIZE bytes.
+// flood prints N lines of SIZE bytes, that begin with their number.
 func (f *fake) flood(r request, rest string) {
 	count, size, _ := strings.Cut(rest, " ")
-	text := strings.Repeat("x", number(size)-1) + "\n"
-	for range number(count) {
-		f.stream(r, text)
+	text := strings.Repeat("x", number(size)) + "\n"
+	for i := range number(count) {
+		head := strconv.Itoa(i) + " "
+		f.stream(r, head+text[len(head)+1:])
 	}
 }
 

@@ -57,6 +57,7 @@ type Frontend struct {
 	log    []Received
 	signed map[string]bool
 	faults []string
+	muted  string
 	ending bool
 	reader sync.WaitGroup
 }
@@ -153,6 +154,9 @@ func (f *Frontend) enter(ch Channel, frames [][]byte) {
 	}
 	if err != nil {
 		f.faults = append(f.faults, fmt.Sprintf("on %s: %v: %q", ch, err, frames))
+		return
+	}
+	if f.muted != "" && m.ParentID() == f.muted && m.Header.Type == jupyter.TypeStream {
 		return
 	}
 	f.signed[string(m.Signature)] = true
@@ -252,6 +256,13 @@ func (f *Frontend) SendFrames(ch Channel, frames [][]byte) {
 
 // Sign returns the frames of m, signed.
 func (f *Frontend) Sign(m *jupyter.Message) [][]byte { return f.signer.Encode(m) }
+
+// Mute makes the front end forget what a request prints, at once.
+func (f *Frontend) Mute(request *jupyter.Message) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.muted = request.Header.ID
+}
 
 // Execute sends a cell and returns its request.
 func (f *Frontend) Execute(code string) *jupyter.Message {

@@ -1,0 +1,5 @@
+//go:build !race && unix
+
+package kernel_test
+
+const raceEnabled = false
