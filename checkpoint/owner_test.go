@@ -2,6 +2,7 @@ package checkpoint_test
 
 import (
 	"context"
+	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -310,18 +311,28 @@ func TestTheFirstComesBack(t *testing.T) {
 		a.save(t, 40, "a")
 		a.requireFenced(t, b)
 
+		write(t, a.Dir, files{"models/cnn/metrics.jsonl": "a's own"})
+		write(t, b.Dir, files{"models/cnn/metrics.jsonl": "a's up to 20, then b's"})
+		b.save(t, 35, "b")
+		b.flush(t)
 		again := takeOver(t, a.another(), "again")
 		again.requireFenced(t, b) // a restart alone is not enough
 
 		report, err := checkpoint.Restore(t.Context(), s, run, a.mirror.Dir)
 		require.NoError(t, err)
-		require.Equal(t, map[string]int64{model: 30}, report.Restored)
+		require.Equal(t, map[string]int64{model: 35}, report.Restored)
 		require.Len(t, report.Notes, 2)
 		require.Contains(t, report.Notes[0], "superseded/g1-a")
+		metrics, err := os.ReadFile(modelFolder(a.Keeper, "metrics.jsonl"))
+		require.NoError(t, err)
+		require.Equal(t, "a's up to 20, then b's", string(metrics))
+		metrics, err = os.ReadFile(modelFolder(a.Keeper, "superseded", "g1-a", "metrics.jsonl"))
+		require.NoError(t, err)
+		require.Equal(t, "a's own", string(metrics))
 		found, damage, err := a.Newest(model, print)
 		require.NoError(t, err)
 		require.Empty(t, damage)
-		requireCheckpoint(t, found.Path, 30, content("b"))
+		requireCheckpoint(t, found.Path, 35, content("b"))
 		requireCheckpoint(t, modelFolder(a.Keeper, "superseded", "g1-a", "checkpoints", "40"), 40, content("a"))
 
 		back := takeOver(t, a.another(), "back")
@@ -331,6 +342,44 @@ func TestTheFirstComesBack(t *testing.T) {
 		b.save(t, 60, "b")
 		b.requireFenced(t, back)
 		requireRestores(t, s, 50, "back")
+	})
+}
+
+// Also when the second has come further, what the first has goes aside: its
+// checkpoints and its log tell of steps that the second has done otherwise.
+func TestTheFirstComesBackLater(t *testing.T) {
+	alone(t, func(t *testing.T, s *checkpointtest.Memory, a *writer) {
+		b, _ := onAnother(t, s, "b")
+		b.save(t, 90, "b")
+		b.flush(t)
+		write(t, a.Dir, files{"models/cnn/metrics.jsonl": "a's own"})
+		a.save(t, 30, "a")
+		a.requireFenced(t, b)
+		_, err := checkpoint.Restore(t.Context(), s, run, a.mirror.Dir)
+		require.NoError(t, err)
+		require.Equal(t, []string{"90"}, stepFolders(t, a.Keeper))
+		requireCheckpoint(t, modelFolder(a.Keeper, "superseded", "g1-a", "checkpoints", "30"), 30, content("a"))
+		metrics, err := os.ReadFile(modelFolder(a.Keeper, "metrics.jsonl"))
+		require.NoError(t, err)
+		require.Equal(t, "{\"step\":0}\n", string(metrics))
+	})
+}
+
+// A folder that was fetched before is brought up to date, its log as well.
+func TestRestoreBringsTheLogUpToDate(t *testing.T) {
+	alone(t, func(t *testing.T, s *checkpointtest.Memory, a *writer) {
+		dir := t.TempDir()
+		_, err := checkpoint.Restore(t.Context(), s, run, dir)
+		require.NoError(t, err)
+		write(t, a.Dir, files{"models/cnn/metrics.jsonl": "more"})
+		a.save(t, 30, "a")
+		a.flush(t)
+		report, err := checkpoint.Restore(t.Context(), s, run, dir)
+		require.NoError(t, err)
+		require.Len(t, report.Notes, 1, "nothing was put aside")
+		metrics, err := os.ReadFile(modelFolder(keeperIn(dir, 3), "metrics.jsonl"))
+		require.NoError(t, err)
+		require.Equal(t, "more", string(metrics))
 	})
 }
 

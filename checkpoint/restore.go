@@ -99,6 +99,7 @@ type restorer struct {
 	slots  chan struct{}     // one for each file that may arrive at a time
 	wanted map[string]string // model → fingerprint in the plan
 	claim  *Claim            // in the store; nil if there is none
+	past   lineage           // of the run's folder
 
 	mu     sync.Mutex
 	report Report
@@ -135,6 +136,9 @@ func (r *restorer) all(ctx context.Context) (err error) {
 		return fmt.Errorf("%q is no name of a run", r.run)
 	}
 	if r.claim, err = readClaim(ctx, r.store, r.run); err != nil {
+		return err
+	}
+	if r.past, err = readLineage(r.dir); err != nil {
 		return err
 	}
 	local := filepath.Join(r.dir, runFile)
@@ -189,10 +193,7 @@ func (r *restorer) unknown(ctx context.Context) error {
 // goes on from here may take the run over, and tell others' checkpoints from
 // those that it began with.
 func (r *restorer) adopt() error {
-	past, err := readLineage(r.dir)
-	if err != nil {
-		return err
-	}
+	past := r.past
 	a := adoption{Highest: r.report.Generation, Steps: r.report.Restored}
 	if r.claim != nil {
 		a.Claim, a.Highest = *r.claim, max(r.claim.Generation, r.report.Generation)

@@ -116,7 +116,7 @@ func (r *modelRestorer) best(ctx context.Context, folders []string) error {
 		}
 		r.note("%s was brought from the store and verified.", what)
 		r.restored(c.manifest)
-		return r.records(ctx)
+		return r.records(ctx, c.manifest)
 	}
 	return nil
 }
@@ -251,22 +251,46 @@ func (r *modelRestorer) keeps(ctx context.Context, here []candidate, c candidate
 }
 
 // leaveBehind puts aside what this disk has of a history that c's has left
-// behind, and that would be taken for newer.
+// behind: checkpoints that would be taken for newer, and logs that tell of other
+// steps.
 func (r *modelRestorer) leaveBehind(c candidate) error {
-	for _, h := range r.here() {
-		m := h.manifest
-		if r.compare(h, c) >= 0 || !m.Final && m.Step < c.manifest.Step || m.Generation == c.manifest.Generation && m.Writer == c.manifest.Writer {
-			continue
-		}
-		k := &Keeper{Dir: r.dir}
-		if err := k.Supersede(r.model, historyName(m)); err != nil {
-			return err
-		}
-		r.note("what this disk had saved up to step %d is of a history that another runtime has not gone on from; it was put aside as %s/%s.",
-			m.Step, supersededName, historyName(m))
+	whose, last := r.leftBehind(c)
+	if whose == "" {
 		return nil
 	}
+	k := &Keeper{Dir: r.dir}
+	if err := k.Supersede(r.model, whose); err != nil {
+		return err
+	}
+	r.note("what this disk had%s is of a history that another runtime has not gone on from; it was put aside as %s/%s.", last, supersededName, whose)
 	return nil
+}
+
+// leftBehind names the history, if there is one to put aside, and says how far it
+// had come.
+func (r *modelRestorer) leftBehind(c candidate) (whose, last string) {
+	for _, h := range r.here() {
+		m := h.manifest
+		elsewhere := r.foreign(c.manifest) && !r.foreign(m)
+		newer := (m.Final || m.Step >= c.manifest.Step) && (m.Generation != c.manifest.Generation || m.Writer != c.manifest.Writer)
+		if elsewhere || newer && r.compare(h, c) < 0 {
+			return historyName(m), fmt.Sprintf(" saved up to step %d", m.Step)
+		}
+	}
+	claims := r.past.Claims
+	if len(claims) == 0 || !r.foreign(c.manifest) {
+		return "", ""
+	}
+	if _, err := os.Lstat(filepath.Join(r.dir, modelsName, r.model, metricsName)); err != nil {
+		return "", ""
+	}
+	mine := claims[len(claims)-1]
+	return historyName(Manifest{Generation: mine.Generation, Writer: mine.Writer}), " logged"
+}
+
+// foreign reports whether a checkpoint was not written from this folder.
+func (r *restorer) foreign(m Manifest) bool {
+	return !slices.ContainsFunc(r.past.Claims, func(c Claim) bool { return c.Writer == m.Writer })
 }
 
 // bring fetches one checkpoint: into a folder of its own, each file compared with
@@ -350,8 +374,9 @@ func (r *restorer) file(ctx context.Context, name, target string, want File) err
 	return err
 }
 
-// records brings what the model has logged, unless this disk has it.
-func (r *modelRestorer) records(ctx context.Context) error {
+// records brings what the model has logged up to m. What this disk has logged
+// itself tells more than its copy, and stays.
+func (r *modelRestorer) records(ctx context.Context, m Manifest) error {
 	base := path.Join(modelsName, r.model)
 	if err := r.guard(base); err != nil {
 		return err
@@ -359,7 +384,14 @@ func (r *modelRestorer) records(ctx context.Context) error {
 	for _, name := range []string{metricsName, logName} {
 		target := filepath.Join(r.dir, filepath.FromSlash(base), name)
 		if _, err := os.Stat(target); err == nil {
-			continue
+			if r.claim == nil || !r.foreign(m) {
+				continue
+			}
+			if len(r.past.Adopted) == 0 { // it is no copy of the store's
+				if _, err := aside(target, ".older"); err != nil {
+					return err
+				}
+			}
 		}
 		data, err := r.store.Get(ctx, path.Join(r.run, base, name))
 		if errors.Is(err, ErrNotFound) {
