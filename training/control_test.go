@@ -264,3 +264,27 @@ func TestFollowTellsTheLastState(t *testing.T) {
 	_, err = r.Follow(ctx, time.Second, func(training.Status) {})
 	require.NoError(t, err, "it is over already")
 }
+
+// A supervisor that has the lock and has not yet said who it is is one all the
+// same.
+func TestASupervisorThatIsJustStartingIsSeen(t *testing.T) {
+	r := create(t, trainingtest.Model("a", "exit 0"))
+	path := filepath.Join(r.Dir(), "supervisor.lock")
+	f, err := os.Create(path)
+	require.NoError(t, err)
+	require.NoError(t, syscall.Flock(int(f.Fd()), syscall.LOCK_EX))
+	seen := make(chan training.Status, 1)
+	asked := make(chan struct{})
+	go func() {
+		close(asked)
+		s, _ := r.Status() //nolint:errcheck // it shows in what was seen
+		seen <- s
+	}()
+	<-asked
+	time.Sleep(20 * time.Millisecond) // most likely it has looked by now; if not, it is as good
+	_, err = fmt.Fprintf(f, "%-39s\n", fmt.Sprintf("%d 0", os.Getpid()))
+	require.NoError(t, err)
+	require.Equal(t, os.Getpid(), (<-seen).SupervisorPID)
+	require.NoError(t, f.Close())
+	require.Zero(t, status(t, r).SupervisorPID)
+}

@@ -39,11 +39,11 @@ func signatures() []signature {
 		{host, "", `ArrayMemoryError|Unable to allocate .* for an array with shape`},
 		{host, "", `(?m)^\s*(\w+\.)*MemoryError\b`},
 		{host, "", `std::bad_alloc`},
-		{host, "", `Cannot allocate memory`},
+		{host, "", `(?i)cannot allocate memory`},
 		{host, "", `DataLoader worker \(pid\(?s?\)? .*\) is killed by signal: (Killed|Bus error)`},
 		{host, "", `out of shared memory|insufficient shared memory`},
 
-		{disk, "", `No space left on device|Disk quota exceeded`},
+		{disk, "", `(?i)no space left on device|disk quota exceeded`},
 		{disk, "", `\[Errno (28|122)\]`},
 		{disk, "", `PytorchStreamWriter failed writing file`},
 

@@ -55,6 +55,7 @@ func TestSignatures(t *testing.T) {
 		"loaders were killed":        {"RuntimeError: DataLoader worker (pid(s) 4711, 4712) is killed by signal: Killed. ", CauseHostOOM, ""},
 		"too little shared memory":   {"RuntimeError: DataLoader worker (pid 8) is killed by signal: Bus error. It is possible that dataloader's workers are out of shared memory.", CauseHostOOM, ""},
 		"disk full":                  {"OSError: [Errno 28] No space left on device: '/content/x'", CauseDiskFull, ""},
+		"a program in Go":            {"panic: write /run/x: no space left on device", CauseDiskFull, ""},
 		"quota":                      {"OSError: [Errno 122] Disk quota exceeded", CauseDiskFull, ""},
 		"torch.save on a full disk":  {"RuntimeError: [enforce fail at inline_container.cc:603] . PytorchStreamWriter failed writing file data/3: file write failed", CauseDiskFull, ""},
 		"fallen off the bus":         {"NVRM: Xid (PCI:0000:03:00): 79, pid=1234, GPU has fallen off the bus.", CauseDeviceLost, ""},

@@ -7,6 +7,10 @@ import (
 	"time"
 )
 
+// roomShare is the part of a disk that is enough, however much was asked for: to
+// wait for more than there can be would be to wait for ever.
+const roomShare = 8
+
 // spaceWait is how often a full disk is looked at again.
 const spaceWait = 5 * time.Second
 
@@ -54,11 +58,13 @@ func (s *Supervisor) persist(ctx context.Context, model string, f func() error) 
 	return err
 }
 
-// roomFor waits until the disk has so many bytes free. Its error is ctx's.
+// roomFor waits until the disk has so many bytes free, or a fair part of a disk
+// that is small. Its error is ctx's.
 func (s *Supervisor) roomFor(ctx context.Context, model string, bytes uint64) error {
 	for {
 		s.prune(ctx)
-		free, err := s.free()
+		free, total, err := s.free()
+		bytes = min(bytes, total/roomShare)
 		if err != nil || free >= bytes { // where it cannot be told, trying tells
 			return s.pause(ctx, 0)
 		}
@@ -71,7 +77,7 @@ func (s *Supervisor) roomFor(ctx context.Context, model string, bytes uint64) er
 	}
 }
 
-func (s *Supervisor) free() (uint64, error) {
+func (s *Supervisor) free() (free, total uint64, err error) {
 	if s.Free != nil {
 		return s.Free(s.Run.dir)
 	}

@@ -71,9 +71,9 @@ type Supervisor struct {
 	// Sleep waits before something is tried again; nil means by the clock. It
 	// returns ctx's error if ctx ends first.
 	Sleep func(ctx context.Context, d time.Duration) error
-	// Free returns the bytes that may be written at path; nil means to ask the
-	// system.
-	Free func(path string) (uint64, error)
+	// Free returns the bytes that may be written at path, and how many that disk
+	// has; nil means to ask the system.
+	Free func(path string) (free, total uint64, err error)
 
 	generation int64
 	writer     string

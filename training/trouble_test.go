@@ -195,14 +195,14 @@ func TestAWorkerThatFoundTheDiskFullIsHeard(t *testing.T) {
 	r := create(t, trainingtest.Model("a", "hello", "restore", "train 2 every 10", note, note, "train 4 every 10", "finish"))
 	s, _ := supervisor(t, r)
 	asked := 0
-	s.Free = func(string) (uint64, error) {
+	s.Free = func(string) (uint64, uint64, error) {
 		asked++
-		return uint64(asked) << 25, nil // 32 MiB more each time
+		return uint64(asked) << 25, 1 << 40, nil // 32 MiB more each time
 	}
 	status, err := finish(t, s)
 	require.NoError(t, err)
 	requireExact(t, r, "a", 4)
-	require.Equal(t, 3, asked)
+	require.Equal(t, 3, asked, "twice for the first note, once for the second")
 	require.Len(t, status.Notes, 1, "it is told once")
 	require.Contains(t, status.Notes[0], "a: the disk was full and a checkpoint could not be written")
 	require.Equal(t, training.CauseDone, status.Models[0].Cause)
@@ -235,11 +235,11 @@ func TestAWorkerThatFilledTheDiskIsTriedAgainWhenThereIsRoom(t *testing.T) {
 	r := createPlan(t, t.TempDir(), p)
 	s, _ := supervisor(t, r)
 	var asked int
-	s.Free = func(string) (uint64, error) {
+	s.Free = func(string) (uint64, uint64, error) {
 		if asked++; asked < 4 {
-			return 10 << 20, nil
+			return 10 << 20, 1 << 40, nil
 		}
-		return 1 << 40, nil
+		return 1 << 39, 1 << 40, nil
 	}
 	_, err := finish(t, s)
 	require.NoError(t, err)

@@ -1,0 +1,97 @@
+package training_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"outlast/training"
+	"outlast/training/trainingtest"
+)
+
+// smallDisk returns a folder on a disk of its own, of so many bytes.
+func smallDisk(t *testing.T, size string) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size="+size); err != nil {
+		t.Skip("a disk that is really full needs the right to mount one: " + err.Error())
+	}
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	return dir
+}
+
+// fill leaves no byte free, and returns how to give them back.
+func fill(t *testing.T, dir string) (empty func()) {
+	t.Helper()
+	f, err := os.Create(filepath.Join(dir, "filler"))
+	require.NoError(t, err)
+	for chunk := make([]byte, 4096); err == nil; _, err = f.Write(chunk) {
+	}
+	require.ErrorIs(t, err, syscall.ENOSPC)
+	require.NoError(t, f.Close())
+	return func() { require.NoError(t, os.Remove(f.Name())) }
+}
+
+// The disk fills up while a model is trained. Whatever it is that finds no room,
+// metrics, checkpoints or the ledger, the run goes on by itself, and every step
+// is there once.
+func TestADiskThatIsReallyFull(t *testing.T) {
+	dir := smallDisk(t, "2m")
+	p := trainingtest.Plan("digits",
+		trainingtest.Model("a", "hello", "restore", "train 5 every 100", "touch here", "await gate", "train 900 every 100", "finish"),
+		trainingtest.Model("b", trainingtest.Good("5", "2")...))
+	p.Settings.Retries = 0
+	r := createPlan(t, dir, p)
+	s, _ := supervisor(t, r)
+	var empty func()
+	waits := 0
+	s.Sleep = func(ctx context.Context, _ time.Duration) error {
+		time.Sleep(10 * time.Millisecond)
+		if waits++; waits == 3 {
+			empty()
+		}
+		return ctx.Err()
+	}
+	worked := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	go func() { worked <- s.Work(ctx) }()
+	reached(t, r)
+	release(t, r)
+	empty = fill(t, dir)
+	require.NoError(t, <-worked)
+	require.GreaterOrEqual(t, waits, 3, "it was full")
+	requireExact(t, r, "a", 900)
+	requireExact(t, r, "b", 5)
+	require.Subset(t, []training.Cause{training.CauseDone, training.CauseDiskFull}, causes(t, r), "the worker may have met it too")
+}
+
+// A pause gives up what the disk had no room for, and no more: no step is
+// missing before the checkpoint that is gone on from.
+func TestAPauseOnADiskThatIsReallyFull(t *testing.T) {
+	dir := smallDisk(t, "2m")
+	r := createPlan(t, dir, trainingtest.Plan("digits", trainingtest.Model("a",
+		"hello", "restore", "train 5 every 100", "checkpoint asked", "touch here", "await gate", "slow 1ms", "train 900 every 10", "finish")))
+	s, _ := supervisor(t, r)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s.Sleep = func(ctx context.Context, _ time.Duration) error {
+		cancel()
+		return ctx.Err()
+	}
+	worked := make(chan error, 1)
+	go func() { worked <- s.Work(ctx) }()
+	reached(t, r)
+	release(t, r)
+	empty := fill(t, dir)
+	require.Error(t, <-worked)
+	empty()
+	_, err := work(t, r)
+	require.NoError(t, err)
+	requireExact(t, r, "a", 900)
+}
