@@ -41,7 +41,7 @@ lab: kernel ## open JupyterLab with the kernel and the quick-start notebook
 ##@ Build
 .PHONY: setup
 setup: $(READY) ## make .venv with torch, JupyterLab and the tools of the tests
-$(READY): scripts/setup.sh requirements.txt requirements-torch.txt
+$(READY): scripts/setup.sh requirements.txt requirements-torch.txt requirements-trainers.txt
 	bash scripts/setup.sh
 	touch $@
 

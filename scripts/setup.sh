@@ -92,6 +92,14 @@ install_tools() {
 	pip_install -c "$VENV/constraints.txt" -r requirements.txt
 }
 
+# install_trainers takes no dependencies, for the reason that requirements-trainers.txt gives.
+install_trainers() {
+	say "installing transformers and peft"
+	pip_install --no-deps -r requirements-trainers.txt
+	HF_HUB_OFFLINE=1 "$VENV/bin/python" -c 'import peft, transformers' ||
+		fail "transformers and peft do not work with this torch." "Adapt the versions in requirements-trainers.txt."
+}
+
 check() {
 	"$VENV/bin/python" - <<-'PYTHON'
 		import sys, numpy, sklearn.datasets, torch
@@ -112,4 +120,5 @@ python=$(choose_python)
 make_environment "$python"
 install_torch
 install_tools
+install_trainers
 check
