@@ -177,15 +177,21 @@ def finish(message):
     return Result(value) if isinstance(value, dict) else value
 
 
+def expand(line, depth):
+    """What IPython does with {names} in a line, up to --: behind it they are the models'."""
+    own, dashes, command = line.partition("-- ") if line.startswith("-- ") else line.partition(" -- ")
+    return ip.var_expand(own, depth=depth + 1) + dashes + command
+
+
 def register(magic):
     """Makes one magic IPython's own."""
     name = magic["name"]
 
     def line_magic(line):
-        return call(name, False, line, "")
+        return call(name, False, expand(line, 2), "")
 
     def cell_magic(line, cell=""):
-        value = call(name, True, line, cell)
+        value = call(name, True, expand(line, 2), cell)
         if not magic["body"]:
             ip.run_cell(cell)
         return value
@@ -193,6 +199,7 @@ def register(magic):
     for function, kind in ((line_magic, "line"), (cell_magic, "cell")):
         if magic[kind]:
             function.__doc__ = magic["help"]
+            function._ipython_magic_no_var_expand = True  # see expand
             function.__name__ = name
             ip.register_magic_function(function, kind, name)
 
