@@ -62,6 +62,7 @@ func shake(raw net.Conn, typ zmq4.SocketType, identity string, server bool) (l *
 		}
 		if err != nil {
 			raw.Close() //nolint:errcheck // there is nothing to lose
+			l = nil
 		}
 	}()
 	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
