@@ -82,8 +82,9 @@ def _cap(torch: Any, made: Job) -> None:
     lazily = getattr(torch.cuda, "_lazy_call", None)
     if lazily:
         fraction = min(1.0, made.memory_fraction)
-        # The device by name: without it the first one would be meant.
-        lazily(lambda: torch.cuda.set_per_process_memory_fraction(fraction, made.device))
+        # By its number: without one the first would be meant, and torch refuses a name that has none.
+        device = made.device if ":" in made.device else None
+        lazily(lambda: torch.cuda.set_per_process_memory_fraction(fraction, device))
 
 
 def _stand_alone() -> Job:

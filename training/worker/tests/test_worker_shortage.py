@@ -176,12 +176,12 @@ def test_the_cap_on_memory_waits_until_the_device_is_used(run: Run) -> None:
     source = (
         "import torch\n"
         "print(torch.cuda.is_initialized())\n"
-        "torch.cuda.set_per_process_memory_fraction = lambda f, d: print('cap', f)\n"
+        "torch.cuda.set_per_process_memory_fraction = lambda f, d: print('cap', f, d)\n"
         "ours = [c for c, *_ in torch.cuda._queued_calls if 'outlast' in c.__module__]\n"
         "for call in ours: call()"
     )
-    capped = run(source, memory_fraction=0.85, device="cuda")
-    assert capped.output == "False\ncap 0.85\n"
+    assert run(source, memory_fraction=0.85, device="cuda").output == "False\ncap 0.85 None\n"
+    assert run(source, memory_fraction=0.85, device="cuda:1").output == "False\ncap 0.85 cuda:1\n"
     assert run(source, memory_fraction=0.85, device="cpu").output == "False\n"
     assert run(source, memory_fraction=0.0, device="cuda").output == "False\n"
 
