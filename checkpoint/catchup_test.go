@@ -1,0 +1,101 @@
+package checkpoint_test
+
+import (
+	"path/filepath"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"outlast/checkpoint"
+	"outlast/checkpoint/checkpointtest"
+)
+
+// What a process has saved and not copied is copied by the next one; what was
+// copied is not sent again, and what was said of it is not forgotten.
+func TestTheNextProcessCatchesUp(t *testing.T) {
+	alone(t, func(t *testing.T, s *checkpointtest.Memory, a *writer) {
+		saveAs(t, a.Keeper, a.manifest(30), content("a")) // and killed
+		next := takeOver(t, a.another(), "next")
+		next.flush(t)
+		require.Equal(t, []string{"10", "20", "30"}, stepsInStore(s))
+		require.Equal(t, []string{"cnn 30 mirrored"}, next.said())
+
+		before := len(s.Ops())
+		third := takeOver(t, a.another(), "third")
+		third.flush(t)
+		require.Equal(t, []string{"cnn 30 mirrored"}, third.said())
+		for _, op := range s.Ops()[before:] {
+			require.NotContains(t, op.Name, "checkpoints/", "%v", op)
+		}
+
+		third.finish(t, 40, "a")
+		third.flush(t)
+		fourth := takeOver(t, a.another(), "fourth")
+		fourth.flush(t)
+		require.Equal(t, []string{"cnn 40 mirrored"}, fourth.said())
+	})
+}
+
+// A run that had no store at first has one history all the same: what it saved
+// then goes to the store, and is pruned there as the rest is.
+func TestAStoreThatComesLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(checkpointtest.Memory)
+		r := newRig(t, s, 1)
+		early := manifest(10)
+		early.Writer = "before there was a store"
+		saveAs(t, r.Keeper, early, content("10"))
+		first := takeOver(t, r, "first")
+		first.flush(t)
+		require.Equal(t, []string{"10"}, stepsInStore(s))
+
+		next := takeOver(t, r.another(), "next")
+		next.save(t, 20, "20")
+		next.flush(t)
+		require.Equal(t, []string{"20"}, stepsInStore(s))
+	})
+}
+
+// Another store, or this one emptied, gets everything again.
+func TestAnEmptyStoreGetsEverything(t *testing.T) {
+	alone(t, func(t *testing.T, s *checkpointtest.Memory, a *writer) {
+		for _, name := range s.Names() {
+			s.Corrupt(name, func([]byte) []byte { return nil })
+		}
+		next := takeOver(t, a.another(), "next")
+		next.flush(t)
+		require.Equal(t, []string{"20"}, stepsInStore(s), "the newest is enough")
+		require.Subset(t, s.Names(), []string{run + "/run.json", run + "/ledger.jsonl", run + "/generation.json"})
+		requireRestores(t, s, 20, "a")
+	})
+}
+
+// What this disk no longer has is given up, and keeps nobody waiting.
+func TestMirrorGivesUpWhatIsGone(t *testing.T) {
+	for name, spoil := range map[string]spoiler{
+		"a file is missing":       removed("model.pt"),
+		"a file has rotted":       changed("model.pt", flip),
+		"the manifest is gone":    removed(checkpoint.ManifestName),
+		"the manifest is no JSON": changed(checkpoint.ManifestName, empty),
+	} {
+		t.Run(name, func(t *testing.T) {
+			alone(t, func(t *testing.T, s *checkpointtest.Memory, a *writer) {
+				s.Fail(failing("Put", "Get"))
+				a.save(t, 30, "a")
+				time.Sleep(time.Minute)
+				holds, err := filepath.Glob(filepath.Join(a.Dir, "outbox", model, "30-*"))
+				require.NoError(t, err)
+				require.Len(t, holds, 1)
+				spoil(t, holds[0])
+				s.Fail(nil)
+				a.flush(t)
+				require.Equal(t, []string{"10", "20"}, stepsInStore(s))
+				a.save(t, 40, "a")
+				a.flush(t)
+				require.Contains(t, stepsInStore(s), "40")
+			})
+		})
+	}
+}
