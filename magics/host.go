@@ -34,6 +34,10 @@ func HostOf(lookup func(string) (string, bool)) Host {
 	return HostJupyter
 }
 
+// colab reports whether the notebook is a page of Colab's, with google.colab
+// behind it.
+func (h Host) colab() bool { return h == HostColab || h == HostColabEnterprise }
+
 // limit returns how long a machine of this host usually lives, whatever it does;
 // 0 if there is no such limit.
 func (h Host) limit() time.Duration {
@@ -52,22 +56,22 @@ func (h Host) limit() time.Duration {
 func (h Host) protection() (helps, cannot string) {
 	switch h {
 	case HostColab:
-		return "an open tab with a running cell; background execution on Pro+ while a cell runs",
-			"a page script cannot press Colab's own buttons (outputs live in a frame of their own), and nothing extends the limit of 12 or 24 hours"
+		return "an open tab with a running cell: %train runs as long as it trains, and after a reload %attach does; with Pro+, background execution while a cell runs; in VS Code, Colab's extension while the kernel is busy",
+			"limits stay limits: 12 hours at most (24 with Pro+), fewer where GPUs are short, and the question whether you are there. Scripts in outputs cannot press Colab's own buttons, and its terms forbid ways around its limits; %resume goes on with the next machine"
 	case HostColabEnterprise:
-		return "the administrator's idle time-out counts from the last cell that ran",
-			"the runtime is deleted at its maximum age whatever runs"
+		return "a cell that runs: the idle time-out that the administrator chose counts from its end",
+			"the runtime is deleted at its maximum age, whatever runs; %resume goes on with the next one"
 	case HostKaggle:
-		return "'Save & Run All' runs to the end without a tab",
-			"the question 'Are you still there?' cannot be answered from a notebook, and 12 hours is the limit"
+		return "'Save & Run All' runs to the end without a tab; in the editor, an open tab",
+			"the question 'Are you still there?' cannot be answered from a notebook, and a session has 12 hours at most"
 	case HostJupyterHub:
-		return "a running cell: the hub's culler looks at the kernel's activity",
-			"a maximum age (--max-age) ends servers even if they work"
+		return "a kernel that gives signs of life: the hub's culler asks when a server was last active",
+			"a maximum age (--max-age) ends servers even if they work, and what trains on their machine ends with it"
 	case HostVSCode:
 		return "the kernel lives as long as the machine it runs on; nothing culls it",
-			"closing a remote window may end its server, and with it the kernel"
+			"closing a remote window may end its server, and with it the kernel; the run goes on as long as the machine does"
 	case HostJupyter:
 	}
-	return "a running cell: the server's culler, if it is switched on, spares busy and connected kernels",
-		"a culler with cull_busy, or the machine's own limit"
+	return "a busy kernel: the server's culler, if it is switched on, leaves it alone",
+		"a culler told to end busy kernels (cull_busy) within less than a minute, and the end of the machine; a run outlives its kernel, not its machine"
 }

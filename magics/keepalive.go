@@ -2,8 +2,6 @@ package magics
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -17,25 +15,28 @@ func Keepalive(d *Deps) *Magic {
 		Args:  "[on | off | status]",
 		Short: "Keep this notebook alive while a run works, as far as its host allows",
 		Line:  true,
+		Looks: true, // %train may run already
 	}
 	k := &keeper{deps: d}
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
+		o := keepOptions{}
 		dir := d.dirFlag(fs)
-		span := fs.Duration("for", 0, "how long at most: 90m, 12h (default: as long as runs work)")
+		fs.DurationVar(&o.span, "for", 0, "how long at most: 90m, 12h (default: until %keepalive off)")
+		fs.DurationVar(&o.every, "every", beatInterval, "how often to give a sign of life while a run works")
 		return func(ctx context.Context, c *Call) error {
 			word, err := optional(m, c)
 			if err != nil {
 				return err
 			}
-			if *span < 0 {
-				return &UsageError{m, "--for is a time such as 90m or 12h"}
+			o.dir = *dir
+			if err := o.check(m, fs, word); err != nil {
+				return err
 			}
 			switch word {
 			case "", "on":
-				k.start(ctx, c, *dir, *span) //nolint:contextcheck // it outlives the cell: stop ends it
+				k.start(ctx, c, o) //nolint:contextcheck // it outlives the cell: stop ends it
 			case "off":
-				k.stop()
-				c.Screen.Show(View{Text: "Keep-alive is off.", HTML: "<div>Keep-alive is off.</div><script>window.outlastKeepalive?.stop();</script>"})
+				c.Screen.Show(k.off())
 			case "status":
 				c.Screen.Show(k.status())
 			case "beat": // a page of Colab says that it is there
@@ -49,22 +50,39 @@ func Keepalive(d *Deps) *Magic {
 	return m
 }
 
-// start shows the card with the script and begins to watch. Run again, it
-// replaces the card: the old one's script stops by itself.
-func (k *keeper) start(ctx context.Context, c *Call, dir string, span time.Duration) {
-	k.stop()
-	if k.deps.Host == HostColab && c.Notebook != nil {
-		// A page of Colab can call into the kernel, if the kernel offers something.
-		err := c.Notebook.Exec(ctx, colabCallback)
-		k.note(func(s *keptAlive) { s.callback = err == nil })
+// keepOptions is how one %keepalive was called.
+type keepOptions struct {
+	dir   string
+	span  time.Duration // how long at most; 0: no limit
+	every time.Duration // between two signs of life
+}
+
+func (o keepOptions) check(m *Magic, fs *pflag.FlagSet, word string) error {
+	switch {
+	case fs.Changed("for") && o.span <= 0:
+		return &UsageError{m, "--for is a time such as 90m or 12h"}
+	case o.every < minBeatInterval:
+		return &UsageError{m, "--every is a time such as 60s, and at least " + minBeatInterval.String()}
+	case word != "" && word != "on" && (fs.Changed("for") || fs.Changed("every")):
+		return &UsageError{m, "--for and --every belong to on, not to " + word}
 	}
+	return nil
+}
+
+// start shows the card with the script and begins to watch. Run again, it
+// takes the place of the card before.
+func (k *keeper) start(ctx context.Context, c *Call, o keepOptions) {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	k.stop()
+	callback := k.deps.Host.colab() && c.Notebook != nil && offer(ctx, c.Notebook)
 	watching, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	now := time.Now()
 	k.mu.Lock()
-	k.state = keptAlive{since: now, callback: k.state.callback}
-	if span > 0 {
-		k.state.until = now.Add(span)
+	k.state = keptAlive{since: now, every: o.every, callback: callback, runs: workingRuns(o.dir)}
+	if o.span > 0 {
+		k.state.until = now.Add(o.span)
 	}
 	k.end = func() { cancel(); <-done }
 	k.mu.Unlock()
@@ -76,29 +94,33 @@ func (k *keeper) start(ctx context.Context, c *Call, dir string, span time.Durat
 	}
 	go func() {
 		defer close(done)
-		k.watch(watching, live, dir, working)
+		k.watch(watching, live, o.dir, working)
 	}()
 }
 
-// colabCallback lets a page of Colab give a sign of life that reaches us.
-const colabCallback = `
+// offer gives a page of Colab something that it can call in the kernel, and
+// reports whether that worked. A cell that runs may keep Python from it.
+func offer(ctx context.Context, notebook Notebook) bool {
+	ctx, cancel := context.WithTimeout(ctx, offerWait)
+	defer cancel()
+	return notebook.Exec(ctx, colabTarget) == nil
+}
+
+// offerWait is how long %keepalive waits for Python.
+const offerWait = 5 * time.Second
+
+// colabTarget lets a page of Colab give a sign of life that reaches us. A comm
+// is heard while a cell of ours runs; a call (invokeFunction) would wait behind
+// it, and is there for pages that have no comms.
+const colabTarget = `
 def _():
     import sys
     from google.colab import output
     bridge = sys.modules["_outlast_bridge"]
-    output.register_callback("outlast_beat", lambda: bridge.call("keepalive", False, "beat", ""))
+    def beat(*_):
+        bridge.call("keepalive", False, "beat", "")
+    get_ipython().kernel.comm_manager.register_target("outlast_beat", beat)
+    output.register_callback("outlast_beat", beat)
 _()
 del _
 `
-
-// script returns the page's script, told what it needs to know.
-func (k *keeper) script() string {
-	config, err := json.Marshal(map[string]any{
-		"host": k.deps.Host, "kernel": k.deps.KernelID,
-		"beat": beatInterval.Milliseconds(), "watch": watchInterval.Milliseconds(),
-	})
-	if err != nil {
-		return "" // strings and numbers always have a JSON form
-	}
-	return fmt.Sprintf("<script>(%s)(%s)</script>", keepaliveScript, config)
-}

@@ -1,41 +1,54 @@
 function (config) {
-  // Runs inside the output of %keepalive. Every config.beat milliseconds it does
-  // what the host allows to show that somebody is here; every config.watch it
-  // looks at the connection and says what it sees. It ends when its card leaves
-  // the page or a newer one takes over.
-  window.outlastKeepalive?.stop();
-  const script = document.currentScript;
-  const card = script?.previousElementSibling ?? document.querySelector(".outlast-keepalive");
+  // Runs inside the output of %keepalive. While a run works, every config.beat
+  // milliseconds it does what the host allows to show that somebody is here;
+  // every config.watch it looks at the connection and says what it sees. It ends
+  // when its card leaves the page. The kernel replaces the card now and then:
+  // the next script goes on where this one was.
+  const cards = (window.outlastKeepalive ??= { kernels: {} });
+  const before = cards.kernels[config.kernel];
+  before?.stop();
+  const card = document.currentScript?.previousElementSibling;
   const line = card?.querySelector(".outlast-connection");
-  let lostAt = null;
+  const state = before?.state ?? { lostAt: null, text: "", calling: false };
+  state.aliveAt = Date.now(); // the kernel has just sent this card, or the page has
 
   const say = (text) => {
-    if (line) line.textContent = text;
+    state.text = text;
+    if (line && line.textContent !== text) line.textContent = text;
   };
+  const time = (date) => date.toLocaleTimeString();
 
   // Colab's own page only. From the frame in which outputs live there is nothing
   // to find, and nothing happens.
   const press = () => {
-    const button =
-      document.querySelector("colab-connect-button") ?? document.querySelector("colab-toolbar-button#connect");
-    (button?.shadowRoot?.querySelector("#connect") ?? button)?.click();
+    const outer = document.querySelector("colab-connect-button, colab-toolbar-button#connect");
+    const button = outer?.shadowRoot?.querySelector("#connect") ?? outer;
+    if (/connect/i.test(button?.textContent ?? "")) button.click(); // else it shows what is connected
   };
 
-  const beat = async () => {
+  // A sign of life that reaches the kernel. Where it has to wait behind a cell,
+  // no second one is sent.
+  const call = async () => {
+    const kernel = globalThis.google?.colab?.kernel;
+    if (!kernel || state.calling) return;
+    state.calling = true;
     try {
-      press();
-      await globalThis.google?.colab?.kernel?.invokeFunction("outlast_beat", [], {});
-    } catch {
-      // another host, or no connection: watch says so
+      if (kernel.comms) (await kernel.comms.open("outlast_beat", {})).close();
+      else await kernel.invokeFunction("outlast_beat", [], {});
+    } finally {
+      state.calling = false;
     }
   };
 
   // The page's own server, asked for this kernel; undefined where there is none.
-  const server = () => {
+  // A hub takes the question for activity, so while nothing works it says that it
+  // is none.
+  const ask = (active) => {
     const element = document.getElementById("jupyter-config-data");
     if (!element || !config.kernel) return undefined;
     const page = JSON.parse(element.textContent);
     const url = new URL(`${page.baseUrl ?? "/"}api/kernels/${config.kernel}`, location.href);
+    if (!active) url.searchParams.set("no_track_activity", "1");
     return fetch(url, {
       headers: page.token ? { Authorization: `token ${page.token}` } : {},
       credentials: "same-origin",
@@ -44,35 +57,53 @@ function (config) {
     });
   };
 
-  const time = (date) => date.toLocaleTimeString();
-
   const lost = () => {
-    lostAt ??= new Date();
-    say(`⚠ Connection lost at ${time(lostAt)}. Training goes on without this page, which reconnects by itself.`);
+    state.lostAt ??= new Date();
+    say(`⚠ Connection lost at ${time(state.lostAt)}. Training goes on without this page, which reconnects by itself.`);
   };
 
   const found = () => {
-    if (!lostAt) return;
+    if (!state.lostAt) return;
     say(
-      `✓ Connected again; it was lost at ${time(lostAt)}. ` +
-        "%attach shows the live view again, %replay what a cell printed meanwhile.",
+      `✓ Connected again at ${time(new Date())}; it was lost at ${time(state.lostAt)}. ` +
+        "Should the live view stand still, %attach shows it again, and %replay what a cell printed meanwhile.",
     );
-    lostAt = null;
+    state.lostAt = null;
+    state.aliveAt = Date.now(); // what it sent while we were away may be gone
   };
 
-  const watch = async () => {
+  // The card is sent anew with every sign of life of the kernel.
+  const silent = () => config.working && Date.now() - state.aliveAt > 3 * config.beat + 10000;
+
+  const look = async (active) => {
     if (card && !card.isConnected) return stop();
-    if (!navigator.onLine && location.hostname !== "localhost" && location.hostname !== "127.0.0.1") return lost();
+    if (config.colab && !navigator.onLine) return lost();
+    let answer;
     try {
-      const answer = await server();
-      if (answer?.status === 404) {
-        say("⚠ The server has no such kernel any more: start it again. %resume goes on with the run.");
-        return;
-      }
-      found();
+      answer = await ask(active);
     } catch {
-      lost();
+      return lost();
     }
+    if (answer?.status === 404) {
+      say("⚠ This card is of a kernel that has ended. Training has not, if its machine is up: %status tells, %attach shows it.");
+      return stop();
+    }
+    if (answer?.status === 401 || answer?.status === 403) {
+      return say("⚠ You are signed out: reload this page. Training goes on meanwhile.");
+    }
+    if (answer && !answer.ok) return lost(); // a hub or a proxy, without the server behind it
+    found();
+    if (silent()) {
+      say(`⚠ The kernel has given no sign of life since ${time(new Date(state.aliveAt))}. If it was restarted, run %keepalive again.`);
+    }
+  };
+
+  const watch = () => look(false);
+  const beat = () => {
+    if (!config.working) return;
+    press();
+    call().catch(() => {}); // no connection: watch says so
+    return look(true);
   };
 
   const timers = [setInterval(beat, config.beat), setInterval(watch, config.watch)];
@@ -83,7 +114,8 @@ function (config) {
     window.removeEventListener("online", watch);
     window.removeEventListener("offline", watch);
   };
-  window.outlastKeepalive = { stop, watch };
-  beat();
+  cards.kernels[config.kernel] = { state, stop };
+  cards.watch = watch;
+  if (state.text) say(state.text);
   watch();
 }

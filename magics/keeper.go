@@ -2,48 +2,47 @@ package magics
 
 import (
 	"context"
-	_ "embed"
-	"fmt"
-	"html"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
 	"outlast/training"
 )
 
-//go:embed keepalive.js
-var keepaliveScript string
-
 const (
-	// beatInterval is how often the kernel and the page show a sign of life while
+	// beatInterval is how often the kernel and the page give a sign of life while
 	// a run works. Idle cullers count in minutes.
 	beatInterval = 60 * time.Second
-	// watchInterval is how often the page looks at its connection.
-	watchInterval = 30 * time.Second
+	// minBeatInterval keeps signs of life from becoming a flood.
+	minBeatInterval = time.Second
 	// lookInterval is how often we look which runs work: the kernel is busy
 	// exactly as long as one does.
 	lookInterval = 2 * time.Second
 )
 
-// keeper is the one keep-alive of a notebook.
+// keeper is the one keep-alive of a notebook. It is safe for concurrent use.
 type keeper struct {
 	deps *Deps
 
+	turn sync.Mutex // held while it is switched on or off
+
 	mu    sync.Mutex
 	state keptAlive
-	end   func() // stops the watching; nil if there is none
+	end   func() // stops the watching and waits for it; nil if there is none
 }
 
 // keptAlive is what the card and the status tell.
 type keptAlive struct {
-	since    time.Time
-	until    time.Time // zero: no limit
-	runs     []string  // that work now
-	beat     time.Time // the kernel's last sign of life; zero: none yet
-	seen     time.Time // the page's
-	callback bool      // the page can reach us
+	since    time.Time     // zero: it was never on
+	until    time.Time     // zero: no limit
+	ended    time.Time     // zero: it is on, or was never
+	every    time.Duration // between two signs of life
+	runs     []string      // that work now
+	beats    int           // signs of life so far
+	beat     time.Time     // the last one; zero: none yet
+	seen     time.Time     // the page's
+	callback bool          // the page can reach us
+	warned   bool          // the machine is near its limit
 }
 
 func (k *keeper) note(f func(*keptAlive)) {
@@ -52,15 +51,16 @@ func (k *keeper) note(f func(*keptAlive)) {
 	f(&k.state)
 }
 
-func (k *keeper) now() (s keptAlive, on bool) {
+func (k *keeper) now() keptAlive {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.state, k.end != nil
+	return k.state
 }
 
 // page notes that a page gave a sign of life.
 func (k *keeper) page() { k.note(func(s *keptAlive) { s.seen = time.Now() }) }
 
+// stop ends the watching, and waits until the card says so.
 func (k *keeper) stop() {
 	k.mu.Lock()
 	end := k.end
@@ -71,6 +71,18 @@ func (k *keeper) stop() {
 	}
 }
 
+// off ends the keep-alive and says what that means for a run that works.
+func (k *keeper) off() View {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	k.stop()
+	text := "Keep-alive is off."
+	if s := k.now(); len(s.runs) > 0 {
+		text += " " + enumerate(s.runs) + " goes on, but an idle notebook may be stopped with its machine."
+	}
+	return View{Text: text}
+}
+
 // watch keeps the kernel busy while a run works, and updates the card. The
 // messages name the %keepalive request as their parent, so that servers count
 // them as activity. Without a run it stays silent and idle, so that a notebook
@@ -79,29 +91,26 @@ func (k *keeper) watch(ctx context.Context, live Live, dir string, working func(
 	look := time.NewTicker(lookInterval)
 	defer look.Stop()
 	busy := false
-	defer func() {
-		if busy {
-			working(false)
-		}
-	}()
 	for {
-		runs := workingRuns(dir)
-		s, _ := k.now()
+		s := k.now()
 		now := time.Now()
-		over := !s.until.IsZero() && now.After(s.until)
-		if over {
-			runs = nil
-		}
-		news := !slices.Equal(runs, s.runs)
-		if on := len(runs) > 0; on != busy {
+		over := ctx.Err() != nil || !s.until.IsZero() && !now.Before(s.until)
+		runs := workingRuns(dir)
+		if on := len(runs) > 0 && !over; on != busy {
 			busy = on
 			working(on)
 		}
-		if news || busy && now.Sub(s.beat) >= beatInterval {
+		due := busy && now.Sub(s.beat) >= s.every
+		warned := k.deps.nearLimit()
+		if due || over || warned != s.warned || !slices.Equal(runs, s.runs) {
 			k.note(func(s *keptAlive) {
-				s.runs = runs
-				if busy {
+				s.runs, s.warned = runs, warned
+				if due {
 					s.beat = now
+					s.beats++
+				}
+				if over {
+					s.ended = now
 				}
 			})
 			live.Update(k.card())
@@ -111,7 +120,6 @@ func (k *keeper) watch(ctx context.Context, live Live, dir string, working func(
 		}
 		select {
 		case <-ctx.Done():
-			return
 		case <-look.C:
 		}
 	}
@@ -137,102 +145,6 @@ func workingRuns(dir string) []string {
 	return working
 }
 
-// fact is one line of the card.
-type fact struct{ label, text string }
-
-func (k *keeper) facts() []fact {
-	s, on := k.now()
-	state := "off. %keepalive switches it on"
-	switch {
-	case on && !s.until.IsZero() && time.Now().After(s.until):
-		state = "over since " + clock(s.until)
-	case on && len(s.runs) > 0:
-		state = "on, and the kernel is busy as long as this works: " + strings.Join(s.runs, ", ")
-	case on:
-		state = "on; nothing works now, so the kernel is idle, as it should be"
-	}
-	helps, cannot := k.deps.Host.protection()
-	return []fact{
-		{"Keep-alive", state},
-		{"Host", string(k.deps.Host) + k.age()},
-		{"Protects", helps},
-		{"Cannot be helped", cannot},
-	}
-}
-
-// age says how old the machine is, and what is left of a limit that is known.
-func (k *keeper) age() string {
-	if k.deps.MachineAge == nil {
-		return ""
-	}
-	age, err := k.deps.MachineAge()
-	if err != nil {
-		return ""
-	}
-	text := "; this machine is up for " + span(age.Seconds())
-	limit := k.deps.Host.limit()
-	switch {
-	case limit == 0:
-		return text
-	case age >= limit:
-		return fmt.Sprintf("%s, beyond the usual limit of %s", text, span(limit.Seconds()))
-	}
-	return fmt.Sprintf("%s, and %s are left to the usual limit of %s", text, span((limit - age).Seconds()), span(limit.Seconds()))
-}
-
-// card is what %keepalive shows. The script goes into the same output, so that
-// it ends with it; without it the card says the same.
-func (k *keeper) card() View {
-	v := factsView(k.facts())
-	v.HTML = `<div class="outlast-keepalive">` + v.HTML +
-		`<div class="outlast-connection" role="status" aria-live="polite" style="padding:0 12px"></div></div>` + k.script()
-	return v
-}
-
-// status is what %keepalive status shows: what was done, and what was seen of it.
-func (k *keeper) status() View {
-	s, on := k.now()
-	facts := k.facts()
-	if on {
-		facts = append(facts, fact{"Since", clock(s.since)})
-	}
-	facts = append(facts,
-		fact{"Kernel's last sign of life", orNever(s.beat, "none was needed yet: no run has worked")},
-		fact{"Page's last sign of life", orNever(s.seen, k.unseen(s))})
-	return factsView(facts)
-}
-
-// unseen says why no page was heard of.
-func (k *keeper) unseen(s keptAlive) string {
-	if k.deps.Host != HostColab {
-		return "pages of this host cannot reach the kernel; the card shows what the page itself sees"
-	}
-	if !s.callback {
-		return "none: google.colab could not be reached"
-	}
-	return "none yet"
-}
-
-func orNever(t time.Time, otherwise string) string {
-	if t.IsZero() {
-		return otherwise
-	}
-	return clock(t)
-}
-
-func clock(t time.Time) string { return t.Format(time.TimeOnly) }
-
-func factsView(facts []fact) View {
-	var text, page strings.Builder
-	page.WriteString(`<div style="border-left:3px solid currentColor;padding:2px 12px;line-height:1.5">`)
-	for _, f := range facts {
-		fmt.Fprintf(&text, "%s: %s.\n", f.label, f.text)
-		fmt.Fprintf(&page, "<div><b>%s:</b> %s.</div>", html.EscapeString(f.label), html.EscapeString(f.text))
-	}
-	page.WriteString("</div>")
-	return View{Text: strings.TrimRight(text.String(), "\n"), HTML: page.String()}
-}
-
 // Untouched says which runs go on although the notebook's Python has ended; ""
 // if none works.
 func (d *Deps) Untouched() string {
@@ -240,5 +152,5 @@ func (d *Deps) Untouched() string {
 	if len(runs) == 0 {
 		return ""
 	}
-	return "Not touched, and still in training: " + strings.Join(runs, ", ") + ". %attach shows it."
+	return "Not touched, and still in training: " + enumerate(runs) + ". %attach shows it."
 }
