@@ -123,6 +123,7 @@ func (p *program) deps() *magics.Deps {
 		Supervisor:   supervisorCommand,
 		Devices:      p.env.devices,
 		OpenStore:    p.openStore,
+		OpenExisting: p.openExisting,
 		CloseStore:   p.closeStore,
 		DefaultStore: p.defaultStore,
 		Space:        p.space,

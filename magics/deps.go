@@ -37,9 +37,9 @@ type Deps struct {
 	Supervisor func(dir, run string) training.Command
 	Devices    func(ctx context.Context) (gpu.Inventory, error)
 	// OpenStore opens the store that url names; the error says what a URL may be.
-	// CloseStore lets go of it.
-	OpenStore  func(ctx context.Context, url string) (checkpoint.Store, error)
-	CloseStore func(store checkpoint.Store)
+	// OpenExisting does too, but makes no folder. CloseStore lets go of either.
+	OpenStore, OpenExisting func(ctx context.Context, url string) (checkpoint.Store, error)
+	CloseStore              func(store checkpoint.Store)
 	// DefaultStore returns the store of runs that name none; "" if there is none.
 	DefaultStore func(ctx context.Context) string
 	// Space says whose store it is and how full; errors.ErrUnsupported if such a

@@ -32,16 +32,13 @@ func Resume(d *Deps) *Magic {
 				return err
 			}
 			here := d.nearby(ctx, c.Notebook)
+			run, err := training.Find(*dir, name)
+			if *url == "" && err != nil { // a fresh machine
+				*url = d.defaultStore(ctx)
+			}
 			if *url != "" {
 				*url = here.store(*url)
-				if name, err = d.restore(ctx, c, *url, name, *dir); err != nil {
-					return err
-				}
-			}
-			run, err := training.Find(*dir, name)
-			if usual := d.defaultStore(ctx); err != nil && *url == "" && usual != "" { // a fresh machine
-				if name, err = d.restore(ctx, c, usual, name, *dir); err == nil {
-					*url = usual
+				if name, err = d.restore(ctx, c, *url, name, *dir); err == nil {
 					run, err = training.Find(*dir, name)
 				}
 			}
@@ -54,10 +51,21 @@ func Resume(d *Deps) *Magic {
 	return m
 }
 
+// working reports whether a supervisor works on a run in dir: what is here is
+// then newer than any copy.
+func working(dir, name string) bool {
+	run, err := training.Find(dir, name)
+	if err != nil {
+		return false
+	}
+	status, err := run.Status()
+	return err == nil && status.State == training.RunRunning
+}
+
 // restore brings run, or the only run of the store, into dir, as far as dir
 // does not have it already, and returns its name.
 func (d *Deps) restore(ctx context.Context, c *Call, url, run, dir string) (string, error) {
-	store, err := d.OpenStore(ctx, url)
+	store, err := d.OpenExisting(ctx, url)
 	if err != nil {
 		return "", err
 	}
@@ -75,6 +83,9 @@ func (d *Deps) restore(ctx context.Context, c *Call, url, run, dir string) (stri
 			}
 		}
 		run = names[0]
+	}
+	if working(dir, run) {
+		return run, nil
 	}
 	report, err := checkpoint.Restore(ctx, store, run, dir)
 	if err != nil {

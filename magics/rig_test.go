@@ -34,6 +34,12 @@ const patience = 60 * time.Second
 func deps(t testing.TB) *magics.Deps {
 	t.Helper()
 	work := t.TempDir()
+	open := func(_ context.Context, url string) (checkpoint.Store, error) {
+		if strings.HasPrefix(url, "drive:") {
+			return nil, errors.New("no Drive here")
+		}
+		return folder.New(url)
+	}
 	return &magics.Deps{
 		Version: "1.2.3", Dir: filepath.Join(work, "runs"), RunName: "notebook", Python: "python3", WorkDir: work,
 		Home: filepath.Join(work, "home"), Host: magics.HostJupyter, Session: &magics.Session{},
@@ -44,13 +50,8 @@ func deps(t testing.TB) *magics.Deps {
 			}
 			return trainingtest.Supervisor(r)
 		},
-		Devices: func(context.Context) (gpu.Inventory, error) { return gpu.Inventory{Source: gpu.SourceNone}, nil },
-		OpenStore: func(_ context.Context, url string) (checkpoint.Store, error) {
-			if strings.HasPrefix(url, "drive:") {
-				return nil, errors.New("no Drive here")
-			}
-			return folder.New(url)
-		},
+		Devices:   func(context.Context) (gpu.Inventory, error) { return gpu.Inventory{Source: gpu.SourceNone}, nil },
+		OpenStore: open, OpenExisting: open,
 		CloseStore:   func(checkpoint.Store) {},
 		DefaultStore: func(context.Context) string { return "" },
 		Space: func(context.Context, checkpoint.Store) (magics.Space, error) {
