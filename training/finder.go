@@ -77,12 +77,12 @@ func (r *Run) published() (Status, error) {
 
 // Start runs command as the detached supervisor of r, in a session of its own,
 // and returns once it works. It does nothing if one works already; one that is
-// about to end is waited for.
+// about to begin or to end is waited for.
 func (r *Run) Start(ctx context.Context, command Command) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for alive, id := r.supervisor(); alive; alive, id = r.supervisor() {
-		if s, err := r.published(); err != nil || !s.Ending || s.SupervisorPID != id.pid {
+		if r.worksFor(id) {
 			return nil
 		}
 		select {
@@ -103,12 +103,17 @@ func (r *Run) Start(ctx context.Context, command Command) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		if alive, id := r.supervisor(); alive && id.pid != 0 {
-			if s, err := r.published(); err == nil && s.SupervisorPID == id.pid {
-				return nil
-			}
+		if alive, id := r.supervisor(); alive && r.worksFor(id) {
+			return nil
 		}
 	}
+}
+
+// worksFor reports whether the supervisor id has taken the run over, and is not
+// about to end. One that has published its last state still holds the lock.
+func (r *Run) worksFor(id identity) bool {
+	s, err := r.published()
+	return err == nil && id.pid != 0 && s.SupervisorPID == id.pid && !s.Ending
 }
 
 // launch starts the supervisor. It returns where its end is told, and where its

@@ -226,5 +226,5 @@ func TestTenThousandModels(t *testing.T) {
 	began := time.Now()
 	_, err = r.Status()
 	require.NoError(t, err)
-	require.Less(t, time.Since(began), 500*time.Millisecond, "it takes 20 ms; the race detector and a busy machine take their share")
+	require.Less(t, time.Since(began), 5*time.Second, "it takes 20 ms; the race detector and a busy machine take their share")
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -25,8 +26,8 @@ func smallDisk(t *testing.T, size string) string {
 	return dir
 }
 
-// fill leaves no byte free, and returns how to give them back.
-func fill(t *testing.T, dir string) (empty func()) {
+// fill leaves no byte free. Who removes the file that it returns gives them back.
+func fill(t *testing.T, dir string) (filler string) {
 	t.Helper()
 	f, err := os.Create(filepath.Join(dir, "filler"))
 	require.NoError(t, err)
@@ -34,7 +35,7 @@ func fill(t *testing.T, dir string) (empty func()) {
 	}
 	require.ErrorIs(t, err, syscall.ENOSPC)
 	require.NoError(t, f.Close())
-	return func() { require.NoError(t, os.Remove(f.Name())) }
+	return f.Name()
 }
 
 // The disk fills up while a model is trained. Whatever it is that finds no room,
@@ -48,12 +49,12 @@ func TestADiskThatIsReallyFull(t *testing.T) {
 	p.Settings.Retries = 0
 	r := createPlan(t, dir, p)
 	s, _ := supervisor(t, r)
-	var empty func()
-	waits := 0
+	filled := make(chan string, 1)
+	var waits atomic.Int64 // of the saver and of the reader of the events
 	s.Sleep = func(ctx context.Context, _ time.Duration) error {
 		time.Sleep(10 * time.Millisecond)
-		if waits++; waits == 3 {
-			empty()
+		if waits.Add(1) == 3 {
+			os.Remove(<-filled) //nolint:errcheck // without it the test takes too long
 		}
 		return ctx.Err()
 	}
@@ -63,9 +64,9 @@ func TestADiskThatIsReallyFull(t *testing.T) {
 	go func() { worked <- s.Work(ctx) }()
 	reached(t, r)
 	release(t, r)
-	empty = fill(t, dir)
+	filled <- fill(t, dir)
 	require.NoError(t, <-worked)
-	require.GreaterOrEqual(t, waits, 3, "it was full")
+	require.GreaterOrEqual(t, waits.Load(), int64(3), "it was full")
 	requireExact(t, r, "a", 900)
 	requireExact(t, r, "b", 5)
 	require.Subset(t, []training.Cause{training.CauseDone, training.CauseDiskFull}, causes(t, r), "the worker may have met it too")
@@ -88,9 +89,9 @@ func TestAPauseOnADiskThatIsReallyFull(t *testing.T) {
 	go func() { worked <- s.Work(ctx) }()
 	reached(t, r)
 	release(t, r)
-	empty := fill(t, dir)
+	filler := fill(t, dir)
 	require.Error(t, <-worked)
-	empty()
+	require.NoError(t, os.Remove(filler))
 	_, err := work(t, r)
 	require.NoError(t, err)
 	requireExact(t, r, "a", 900)
