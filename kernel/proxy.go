@@ -180,11 +180,13 @@ func (p *Proxy) listen(ctx context.Context) error {
 	return nil
 }
 
-// close ends the sockets, iopub last: what the others' ends say is still told.
+// close ends the sockets, each once its peers have what is queued for them.
 func (p *Proxy) close() {
+	var closing sync.WaitGroup
 	for _, s := range []*socket{p.shell, p.control, p.stdin, p.heartbeat, p.iopub} {
-		s.close()
+		closing.Go(s.close)
 	}
+	closing.Wait()
 }
 
 // parentInterval is how often we look whether the process that started us is

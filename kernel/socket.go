@@ -227,9 +227,11 @@ func (s *socket) close() {
 	}
 	s.mu.Unlock()
 	s.listener.Close() //nolint:errcheck // it was never written to
-	limit := time.After(drainLimit)
-	for _, p := range s.all() {
+	peers, limit := s.all(), time.After(drainLimit)
+	for _, p := range peers {
 		p.end(false)
+	}
+	for _, p := range peers {
 		select {
 		case <-p.written:
 		case <-limit:
