@@ -75,7 +75,7 @@ func TestAStalledSubscriberCostsTheOthersNothing(t *testing.T) {
 	}
 	messages, size, limit := 200_000, 500, int64(300<<20)
 	if raceEnabled { // everything is ten times slower, and larger
-		messages, size, limit = 15_000, 5000, 900<<20
+		messages, size, limit = 20_000, 5000, 900<<20
 	}
 	p := spawn(t, kerneltest.Child{}, jupyter.TCP)
 	front := kerneltest.NewFrontend(t, p.connection)
