@@ -33,6 +33,7 @@ func TestBarsAndCurvesKeepToTheirBounds(t *testing.T) {
 	}
 	assert.Equal(t, "▁▅█", sparkline([]float64{0, 0.5, 1}))
 	assert.Equal(t, "▁▁▁", sparkline([]float64{3, 3, 3}), "what does not change is flat")
+	assert.Equal(t, "█▅▁", sparkline([]float64{100, 10, 1}), "what falls by much, by its logarithm")
 	assert.Empty(t, sparkline(nil))
 	assert.Contains(t, svgTrend([]float64{1}), "<circle", "a single point is a dot")
 }
@@ -168,7 +169,8 @@ func aResult() training.Results {
 	}
 	return training.Results{Run: "digits", Models: []training.ModelResult{
 		model("logistic", training.ModelDone, 0.9556, 0.2134, 650), model("cnn", training.ModelDone, 0.9917, 0.01234, 19_882),
-		model("gru", training.ModelFailed, 0.8123, 0.6, 18_000), {Name: "attention", State: training.ModelPending},
+		model("gru", training.ModelFailed, 0.8123, 0.6, 18_000),
+		{Name: "attention", State: training.ModelPending},
 	}}
 }
 

@@ -25,7 +25,7 @@ func TestEveryMagicHasItsHelp(t *testing.T) {
 		t.Run(m.Name, func(t *testing.T) {
 			help := m.Help()
 			magics.Golden(t, "help/"+m.Name+".txt", help)
-			for _, line := range strings.Split(help, "\n") {
+			for line := range strings.SplitSeq(help, "\n") {
 				assert.LessOrEqual(t, len([]rune(line)), 140, "a terminal shows it: %s", line)
 			}
 			assert.False(t, strings.HasSuffix(m.Short, "."), "Help adds the full stop")
@@ -125,10 +125,10 @@ func TestWhatOnlyLooksSaysSo(t *testing.T) {
 	for _, m := range magics.All(plainDeps()) {
 		looks[m.Name] = m.Looks
 	}
-	for _, name := range []string{"status", "logs", "results", "doctor", "outlast", "attach", "stop", "replay"} {
+	for _, name := range []string{"status", "logs", "results", "doctor", "outlast", "attach", "stop", "replay", "keepalive"} {
 		assert.True(t, looks[name], name)
 	}
-	for _, name := range []string{"train", "resume", "shared", "gpu_config", "keepalive", "drive"} {
+	for _, name := range []string{"train", "resume", "shared", "gpu_config", "drive"} {
 		assert.False(t, looks[name], name)
 	}
 }

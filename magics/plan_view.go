@@ -11,8 +11,11 @@ import (
 func planView(p *training.Plan) View {
 	s := sheet{Title: fmt.Sprintf("%s: %s, nothing started", p.Run, models(len(p.Models)))}
 	s.Columns = []column{
-		{Head: "model"}, {Head: "batch", Right: true, Rank: 2}, {Head: "× accumulation", Right: true, Rank: 3},
-		{Head: "= effective", Right: true, Rank: 1}, {Head: "parameters"},
+		{Head: "model"},
+		{Head: "batch", Right: true, Rank: 2},
+		{Head: "× accumulation", Right: true, Rank: 3},
+		{Head: "= effective", Right: true, Rank: 1},
+		{Head: "parameters"},
 	}
 	for _, m := range p.Models {
 		fit := plannedFit(p, m)

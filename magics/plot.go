@@ -137,8 +137,12 @@ func panelMetrics(byMetric map[string][]series) []string {
 // repeat at another rhythm, so that neither is needed to see which is which.
 func pensFor(models []string) map[string]pen {
 	colours := []color.Color{
-		color.RGBA{0x00, 0x72, 0xB2, 255}, color.RGBA{0xD5, 0x5E, 0x00, 255}, color.RGBA{0x00, 0x9E, 0x73, 255},
-		color.RGBA{0xCC, 0x79, 0xA7, 255}, color.RGBA{0xE6, 0x9F, 0x00, 255}, color.RGBA{0x56, 0xB4, 0xE9, 255},
+		color.RGBA{0x00, 0x72, 0xB2, 255},
+		color.RGBA{0xD5, 0x5E, 0x00, 255},
+		color.RGBA{0x00, 0x9E, 0x73, 255},
+		color.RGBA{0xCC, 0x79, 0xA7, 255},
+		color.RGBA{0xE6, 0x9F, 0x00, 255},
+		color.RGBA{0x56, 0xB4, 0xE9, 255},
 		color.RGBA{0x22, 0x22, 0x22, 255},
 	}
 	dashes := [][]vg.Length{nil, {5, 2.5}, {1.5, 2}, {7, 2, 1.5, 2}}
@@ -170,7 +174,14 @@ func panel(metric string, all []series, pens map[string]pen) (*plot.Plot, error)
 	grid.Horizontal.Color, grid.Vertical.Color = color.Gray{0xE4}, color.Gray{0xF0}
 	p.Add(grid)
 	low, high := math.Inf(1), math.Inf(-1)
+	from := math.Inf(-1)
+	if directionOf(metric) == higher {
+		from = floor(all)
+	}
 	for _, s := range slices.Backward(all) { // the best on top
+		for len(s.points) > 2 && s.points[0].Y < from {
+			s.points = s.points[1:]
+		}
 		if len(s.points) < 2 {
 			continue
 		}
@@ -190,6 +201,18 @@ func panel(metric string, all []series, pens map[string]pen) (*plot.Plot, error)
 		p.Title.Text += " (logarithmic)"
 	}
 	return p, nil
+}
+
+// floor returns where the axis of a score begins: where models rise from is the
+// same for all, and where they end is what is compared.
+func floor(all []series) float64 {
+	low, high := math.Inf(1), math.Inf(-1)
+	for _, s := range all {
+		if n := len(s.points); n > 1 {
+			low, high = min(low, s.points[n-1].Y), max(high, s.points[n-1].Y)
+		}
+	}
+	return low - 2*max(high-low, math.Abs(high)/20)
 }
 
 func sans(size float64) font.Font {
@@ -216,7 +239,7 @@ func render(panels []*plot.Plot, models []string, pens map[string]pen) ([]byte, 
 	canvas := vgsvg.New(width, panelHeight)
 	page := draw.New(canvas)
 	canvas.SetColor(color.White)
-	canvas.Fill(page.Rectangle.Path())
+	canvas.Fill(page.Path())
 	tiles := draw.Tiles{Rows: 1, Cols: len(panels), PadX: vg.Centimeter / 2, PadTop: vg.Points(6), PadBottom: vg.Points(6), PadLeft: vg.Points(6)}
 	for i, p := range panels {
 		p.Draw(tiles.At(draw.Crop(page, 0, -namesWidth, 0, 0), i, 0))
@@ -255,8 +278,9 @@ func (k key) Thumbnail(c *draw.Canvas) {
 
 var fontFamily = regexp.MustCompile(`font-family:[^;"]*`)
 
-// portable names fonts that every machine has: the one that was measured with is
-// on few.
+// portable names fonts that every machine has, for the one that was measured
+// with is on few, and lets a narrow page scale the drawing.
 func portable(svg []byte) []byte {
+	svg = bytes.Replace(svg, []byte("<svg "), []byte(`<svg style="max-width:100%;height:auto" `), 1)
 	return fontFamily.ReplaceAll(svg, []byte("font-family:'Liberation Sans',Arial,Helvetica,sans-serif"))
 }

@@ -138,6 +138,9 @@ func (r report) notes() []note {
 	if r.Store == "" {
 		notes[0].Text = "No store: checkpoints are on this machine only. --store FOLDER copies them."
 	}
+	if slices.ContainsFunc(r.Rows, func(m modelReport) bool { return m.Checkpoint != nil && m.Checkpoint.Durability == "handed" }) {
+		notes[0].Text += "  (handed: written to that folder, which confirms nothing)"
+	}
 	for _, text := range r.GPUs {
 		notes = append(notes, note{Text: text})
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -118,11 +119,20 @@ func means(values []float64, n int) []float64 {
 	return parts
 }
 
-// span01 maps values to 0 for the lowest and 1 for the highest.
+// span01 maps values to 0 for the lowest and 1 for the highest, by their
+// logarithms where they differ by much: else all that comes after the first fall
+// of a loss would look flat.
 func span01(values []float64) []float64 {
-	low, high := math.Inf(1), math.Inf(-1)
-	for _, v := range values {
-		low, high = min(low, v), max(high, v)
+	if len(values) == 0 {
+		return nil
+	}
+	low, high := slices.Min(values), slices.Max(values)
+	if low > 0 && high/low > logFrom {
+		logs := make([]float64, len(values))
+		for i, v := range values {
+			logs[i] = math.Log(v)
+		}
+		values, low, high = logs, math.Log(low), math.Log(high)
 	}
 	scaled := make([]float64, len(values))
 	for i, v := range values {
