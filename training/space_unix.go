@@ -15,7 +15,7 @@ func freeSpace(path string) (free, total uint64, err error) {
 	if err := unix.Statfs(path, &st); err != nil {
 		return 0, 0, err
 	}
-	block := uint64(st.Bsize)                                        //nolint:unconvert // signed on some systems
+	block := uint64(st.Bsize)
 	return uint64(st.Bavail) * block, uint64(st.Blocks) * block, nil //nolint:unconvert // likewise
 }
 

@@ -211,7 +211,12 @@ func TestAWorkerThatFoundTheDiskFullIsHeard(t *testing.T) {
 func TestAPauseDoesNotWaitForAFullDisk(t *testing.T) {
 	r := create(t, trainingtest.Model("a", asking...))
 	s, v := supervisor(t, r)
-	full(v, "save 4", "save 8")
+	v.FailOn = func(call string, _ training.Checkpoint) error {
+		if call == "save" {
+			return fmt.Errorf("save: %w", syscall.ENOSPC)
+		}
+		return nil
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	s.Sleep = func(ctx context.Context, _ time.Duration) error {
 		cancel()

@@ -173,7 +173,7 @@ func TestWhatIsNoHang(t *testing.T) {
 func TestNewerCheckpointsOvertakeDueOnesOnly(t *testing.T) {
 	r := create(t, trainingtest.Model("a", "hello", "restore",
 		"train 1 every 1", "await saving", // the saver is busy with step 1
-		"train 2 every 1", "train 3 every 1", "checkpoint asked", "train 4 every 1", "train 5 every 1", "touch said", "finish"))
+		"train 2 every 1", "train 3 every 1", "checkpoint asked", "train 4 every 1", "train 5 every 1", "finish", "touch said"))
 	s, v := supervisor(t, r)
 	v.FailOn = func(call string, c training.Checkpoint) error {
 		if call == "save" && c.Step == 1 {
