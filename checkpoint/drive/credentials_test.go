@@ -155,7 +155,7 @@ func TestTokensAreNotLogged(t *testing.T) {
 	cfg.Log = slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	cfg.Tries = 3
 	s := open(t, cfg)
-	for n := range 60 {
+	for n := range 25 {
 		content := random(5*mib, byte(n%3))[:4*mib+n+1]
 		if _, err := s.Put(t.Context(), "file", bytes.NewReader(content), digestOf(content)); err != nil {
 			log.WriteString(err.Error())

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"path/filepath"
 	"testing"
 	"time"
@@ -48,11 +49,9 @@ func journal(t *testing.T) string {
 
 // random returns bytes that look random, and are the same each time.
 func random(n int, seed byte) []byte {
-	content := make([]byte, 0, n+sha256.Size)
-	for sum := sha256.Sum256([]byte{seed}); len(content) < n; sum = sha256.Sum256(sum[:]) {
-		content = append(content, sum[:]...)
-	}
-	return content[:n]
+	content := make([]byte, n)
+	rand.NewChaCha8([32]byte{seed}).Read(content) //nolint:errcheck // it returns nil always
+	return content
 }
 
 func digestOf(content []byte) durable.Digest {

@@ -11,7 +11,7 @@ import (
 
 // Bounds of the pauses between tries.
 const (
-	longestPause      = 32 * time.Second
+	longestPause      = time.Duration(64) // first pauses: half a minute
 	longestRetryAfter = 5 * time.Minute
 	capSuspicion      = 15 * time.Minute // of refused uploads, until the daily cap is named as a likely cause
 )
@@ -66,7 +66,7 @@ func (t *tries) again(ctx context.Context, err error) error {
 // pause is how long to wait now: doubled each time, and spread out, because
 // others fail at the same time.
 func (t *tries) pause() time.Duration {
-	pause := min(t.store.cfg.Pause<<min(t.fails-1, 16), longestPause)
+	pause := t.store.cfg.Pause * min(1<<min(t.fails-1, 16), longestPause)
 	return pause + rand.N(pause)
 }
 

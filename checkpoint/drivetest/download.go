@@ -4,8 +4,8 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"regexp"
 	"strconv"
-	"strings"
 )
 
 // download answers with content, all or from an offset on. The caller holds the
@@ -23,37 +23,51 @@ func (c *call) download() (*answer, *apiError) {
 		})
 	}
 	size := f.content.stored()
-	from := int64(0)
-	if header := c.r.Header.Get("Range"); header != "" {
-		text, ok := strings.CutPrefix(header, "bytes=")
-		text, ok2 := strings.CutSuffix(text, "-")
-		n, err := strconv.ParseInt(text, 10, 64)
-		if !ok || !ok2 || err != nil {
+	from, to := int64(0), size
+	header := c.r.Header.Get("Range")
+	if header != "" {
+		var ok bool
+		if from, to, ok = byteRange(header, size); !ok {
 			return nil, s.violate(c.r, errBad("Range "+header))
 		}
-		if from = n; from >= size {
+		if from >= size {
 			return nil, &apiError{code: http.StatusRequestedRangeNotSatisfiable, raw: "Requested range not satisfiable", rawType: "text/plain"}
 		}
 	}
 	if c.fault.Kind == Lose || c.fault.Kind == TornAnswer {
 		panic(http.ErrAbortHandler)
 	}
-	reader := io.NewSectionReader(f.content.reader(), from, size-from)
+	reader := io.NewSectionReader(f.content.reader(), from, to-from)
 	flip := int64(-1)
 	if c.fault.Kind == Flip {
-		flip = s.random.Int64N(max(size-from, 1))
+		flip = s.random.Int64N(max(to-from, 1))
 	}
 	h := http.Header{
 		"Content-Type":   {f.mimeType},
-		"Content-Length": {strconv.FormatInt(size-from, 10)},
+		"Content-Length": {strconv.FormatInt(to-from, 10)},
 		"Server":         {"UploadServer"},
 	}
 	code := http.StatusOK
-	if from > 0 {
+	if header != "" {
 		code = http.StatusPartialContent
-		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, size-1, size))
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", from, to-1, size))
 	}
-	return &answer{code: code, header: h, send: func() { c.send(reader, size-from, flip) }}, nil
+	return &answer{code: code, header: h, send: func() { c.send(reader, to-from, flip) }}, nil
+}
+
+// byteRange reads a Range of one part, with or without an end.
+func byteRange(header string, size int64) (from, to int64, ok bool) {
+	match := regexp.MustCompile(`^bytes=(\d+)-(\d*)$`).FindStringSubmatch(header)
+	if match == nil {
+		return 0, 0, false
+	}
+	from, err := strconv.ParseInt(match[1], 10, 64)
+	to = size
+	if err == nil && match[2] != "" {
+		to, err = strconv.ParseInt(match[2], 10, 64)
+		to = min(to+1, size)
+	}
+	return from, to, err == nil
 }
 
 // send sends content, as far as a fault lets it.

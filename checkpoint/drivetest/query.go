@@ -72,6 +72,9 @@ func (t term) matches(f *file, trashed bool) bool {
 func parseQuery(q string) (query, *apiError) {
 	p := &parser{tokens: tokenize(q)}
 	var out query
+	if len(p.tokens) == 0 {
+		return out, nil // everything
+	}
 	for {
 		var any anyOf
 		if p.accept("(") {

@@ -1,0 +1,63 @@
+// Command fakedrive serves a Drive for tests, for clients that are not written
+// in Go. It prints its address as the first line, and ends with its standard
+// input. GET /violations lists, one a line, what Drive would have refused.
+package main
+
+import (
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"outlast/checkpoint/drivetest"
+)
+
+func main() {
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "fakedrive:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	var o drivetest.Options
+	flag.IntVar(&o.Percent, "faults", 0, "percentage of requests that fail")
+	flag.Uint64Var(&o.Seed, "seed", 1, "of everything random")
+	flag.DurationVar(&o.Lag, "lag", 0, "until queries for names see a change")
+	flag.DurationVar(&o.ListLag, "list-lag", 0, "until queries for parents see a change")
+	flag.Int64Var(&o.Limit, "limit", 0, "bytes of storage; 0 means no limit")
+	flag.IntVar(&o.PageSize, "page", 0, "most files on a page")
+	flag.BoolVar(&o.Auth, "auth", false, "want tokens, which POST /token gives")
+	addr := flag.String("addr", "127.0.0.1:0", "address to listen on")
+	flag.Parse()
+	dir, err := os.MkdirTemp("", "fakedrive-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir) //nolint:errcheck // it is a temporary folder
+	o.Dir = dir
+	listener, err := net.Listen("tcp", *addr) //nolint:noctx // it lives as long as the program
+	if err != nil {
+		return err
+	}
+	drive := drivetest.New(o)
+	mux := http.NewServeMux()
+	mux.Handle("/", drive)
+	mux.HandleFunc("GET /violations", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, strings.Join(drive.Violations(), "\n")) //nolint:errcheck // the client has gone, then
+	})
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
+	go func() {
+		io.Copy(io.Discard, os.Stdin) //nolint:errcheck // its end is all that counts
+		server.Close()                //nolint:errcheck // the program ends
+	}()
+	fmt.Printf("http://%s\n", listener.Addr())
+	if err := server.Serve(listener); err != http.ErrServerClosed { //nolint:errorlint // it is returned unwrapped
+		return err
+	}
+	return nil
+}
