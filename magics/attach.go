@@ -3,7 +3,7 @@ package magics
 import (
 	"context"
 	"errors"
-	"fmt"
+	"sync"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -53,6 +53,9 @@ func (d *Deps) watch(ctx context.Context, c *Call, run *training.Run) error {
 	status, err := run.Follow(ctx, liveInterval, show)
 	stop()
 	if ctx.Err() != nil {
+		r.pausing = true
+		show(status)
+		r.pausing = false
 		status, err = pause(context.WithoutCancel(ctx), c, run)
 	}
 	if err != nil {
@@ -64,14 +67,14 @@ func (d *Deps) watch(ctx context.Context, c *Call, run *training.Run) error {
 
 // pause asks run to save and end, and kills it if the interrupt is repeated.
 func pause(ctx context.Context, c *Call, run *training.Run) (training.Status, error) {
-	fmt.Fprintln(c.Stderr, "Pausing: the worker saves its model and the store is flushed. Interrupt again within 3 s to stop at once.")
 	waiting, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	go func() {
+	var listening sync.WaitGroup
+	defer func() { cancel(nil); listening.Wait() }()
+	listening.Go(func() {
 		if repeated(waiting, c.Interrupts) {
 			cancel(errStopNow)
 		}
-	}()
+	})
 	status, err := run.Pause(waiting)
 	if !errors.Is(context.Cause(waiting), errStopNow) {
 		return status, err

@@ -26,6 +26,7 @@ type report struct {
 	GPUs   []string       // their memory, in words
 	Prompt string         // what goes before a magic's name
 	Live   bool           // it is watched, and an interrupt would pause it
+	Pause  bool           // it was interrupted, and has not ended yet
 }
 
 // A modelReport is one model of a report.
@@ -44,12 +45,14 @@ type reporter struct {
 	live   bool
 	gpus   func() []string // nil: they are of no interest
 
+	pausing bool // it was interrupted
+
 	trends trends
 }
 
 // report collects what is to be shown of s.
 func (r *reporter) report(s training.Status) report {
-	rep := report{Status: s, Prompt: r.prompt, Live: r.live && s.State == training.RunRunning, Loss: lossName(s.Models)}
+	rep := report{Status: s, Prompt: r.prompt, Live: r.live && s.State == training.RunRunning, Pause: r.pausing, Loss: lossName(s.Models)}
 	if r.gpus != nil && s.State == training.RunRunning {
 		rep.GPUs = r.gpus()
 	}

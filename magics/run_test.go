@@ -114,11 +114,19 @@ func TestAnInterruptPausesAndResumeGoesOn(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	c := typed{interrupt: make(chan struct{}, 2)}
+	var told atomic.Bool
 	once(&c.screen, saved, func() { c.interrupt <- struct{}{}; interrupt() })
+	press := c.screen.watch
+	c.screen.watch = func(v magics.View) {
+		press(v)
+		if strings.Contains(v.Text, "digits: pausing") && strings.Contains(v.Text, "Interrupt again within 3 s") {
+			told.Store(true)
+		}
+	}
 	err := c.run(ctx, d, "train digits "+list+" "+worker(t))
 	require.ErrorIs(t, err, magics.ErrPaused)
 	assert.Contains(t, magics.CureOf(err), "outlast resume digits")
-	assert.Contains(t, c.errs.String(), "Pausing")
+	assert.True(t, told.Load(), "the view says at once that it pauses")
 	assert.Contains(t, c.screen.text(), "digits: paused")
 	status, err := findRun(t, d).Status()
 	require.NoError(t, err)

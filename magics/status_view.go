@@ -97,7 +97,10 @@ func (r report) title() string {
 		seconds += m.Seconds
 	}
 	state := string(r.State)
-	if r.Ending {
+	switch {
+	case r.Pause:
+		state = "pausing"
+	case r.Ending:
 		state = "saving and ending"
 	}
 	title := fmt.Sprintf("%s: %s, %d of %d models done", r.Run, state, count[training.ModelDone], len(r.Models))
@@ -105,7 +108,7 @@ func (r report) title() string {
 		title += fmt.Sprintf(", %d failed", n)
 	}
 	switch {
-	case r.State == training.RunRunning && r.ETASeconds != nil && !r.Ending:
+	case r.State == training.RunRunning && r.ETASeconds != nil && !r.Ending && !r.Pause:
 		title += fmt.Sprintf(", about %s left", span(*r.ETASeconds))
 	case r.State != training.RunRunning && seconds > 0:
 		title += ", trained for " + span(seconds)
@@ -209,6 +212,9 @@ func (r report) failures() []note {
 	return notes
 }
 
+// pausing is said from an interrupt to the end of the run.
+const pausing = "Pausing: the workers save their models and the store is flushed. Interrupt again within 3 s to stop at once."
+
 // next says what to type, unless a note says it already.
 func (r report) next() string {
 	resume := "resume " + r.Run
@@ -216,6 +222,8 @@ func (r report) next() string {
 		return ""
 	}
 	switch {
+	case r.Pause:
+		return pausing
 	case r.State == training.RunPaused:
 		return r.Prompt + resume + " continues it."
 	case r.Live && r.Prompt == "%":
@@ -251,6 +259,9 @@ func (r report) log() []string {
 	}
 	for _, text := range r.Notes {
 		lines = append(lines, "! "+text)
+	}
+	if r.Pause {
+		lines = append(lines, pausing)
 	}
 	return lines
 }
