@@ -136,7 +136,7 @@ func (c Config) withDefaults() Config {
 // data or tokens elsewhere.
 func (c Config) root() (*url.URL, error) {
 	if !fs.ValidPath(c.Folder) || c.Folder == "." {
-		return nil, &Problem{
+		return nil, &AccessError{
 			What: fmt.Sprintf("use the Drive folder %q as store", c.Folder),
 			Err:  errors.New("it is no path of a folder"),
 			Hint: "give a store such as drive:Outlast/digits",
@@ -178,7 +178,7 @@ func loopback(name, value string) (*url.URL, error) {
 }
 
 func refuseURL(name, value string) error {
-	return &Problem{
+	return &AccessError{
 		What: "use " + name + "=" + value,
 		Err:  errors.New("it is for tests, and takes addresses of this machine only"),
 		Hint: "unset it, or give an address such as http://127.0.0.1:8080",

@@ -83,17 +83,17 @@ func findTokens(ctx context.Context, cfg Config) (*tokens, error) {
 		files = []string{cfg.Credentials}
 	}
 	for _, file := range files {
-		t, err := fileTokens(file, cfg.TokenURL)
+		t, err := fileTokens(file, cfg.TokenURL) //nolint:contextcheck // tokens are fetched long after this call
 		if errors.Is(err, fs.ErrNotExist) && file != cfg.Credentials {
 			continue
 		}
 		if err != nil {
-			return nil, &Problem{"sign in to Google Drive with " + file, err, signInHint}
+			return nil, &AccessError{"sign in to Google Drive with " + file, err, signInHint}
 		}
 		return t, nil
 	}
 	if cfg.TokenURL != "" {
-		return testTokens(cfg.TokenURL), nil
+		return testTokens(cfg.TokenURL), nil //nolint:contextcheck // tokens are fetched long after this call
 	}
 	for _, host := range cfg.MetadataHosts {
 		m := metadata{host: host}
@@ -101,7 +101,7 @@ func findTokens(ctx context.Context, cfg Config) (*tokens, error) {
 			return &tokens{open: func() (oauth2.TokenSource, error) { return m, nil }}, nil
 		}
 	}
-	return nil, &Problem{"open Google Drive", ErrNoCredentials, signInHint}
+	return nil, &AccessError{"open Google Drive", ErrNoCredentials, signInHint}
 }
 
 // tokenClient fetches tokens, with a limit on how long it takes.

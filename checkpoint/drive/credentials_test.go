@@ -90,7 +90,7 @@ func TestWithoutCredentials(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			cfg.Folder = "Outlast"
 			_, err := drive.New(t.Context(), cfg)
-			var problem *drive.Problem
+			var problem *drive.AccessError
 			require.ErrorAs(t, err, &problem)
 			require.Contains(t, problem.Cure(), "sign in")
 			if cfg.Credentials == "" {
@@ -139,7 +139,7 @@ func TestWithdrawnPermissionIsExplained(t *testing.T) {
 	server.WithdrawPermission()
 	server.ResetCounts()
 	_, err := s.Put(t.Context(), "b", strings.NewReader("b"), digestOf([]byte("b")))
-	var problem *drive.Problem
+	var problem *drive.AccessError
 	require.ErrorAs(t, err, &problem)
 	require.Contains(t, err.Error(), "invalid_grant")
 	require.Contains(t, problem.Cure(), "sign in")
@@ -210,7 +210,7 @@ func TestEndpointsForTestsStayOnThisMachine(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := drive.New(t.Context(), drive.Config{Folder: "Outlast", Endpoint: address})
-			var problem *drive.Problem
+			var problem *drive.AccessError
 			require.ErrorAs(t, err, &problem)
 			require.Contains(t, err.Error(), "OUTLAST_DRIVE_ENDPOINT")
 			if name != "path" {

@@ -41,19 +41,16 @@ func reasonOf(e *googleapi.Error) (reason string) {
 
 // judge classifies the error of one request.
 func judge(err error) verdict {
-	var answer *googleapi.Error
-	if errors.As(err, &answer) {
+	if answer, ok := errors.AsType[*googleapi.Error](err); ok {
 		return judgeAnswer(answer)
 	}
-	var token *oauth2.RetrieveError
-	if errors.As(err, &token) {
+	if token, ok := errors.AsType[*oauth2.RetrieveError](err); ok {
 		if token.ErrorCode != "" || token.Response != nil && token.Response.StatusCode < 500 && token.Response.StatusCode != http.StatusTooManyRequests {
 			return forbidden // invalid_grant and its like: the permission was withdrawn
 		}
 		return passing
 	}
-	var problem *Problem
-	if errors.As(err, &problem) {
+	if _, ok := errors.AsType[*AccessError](err); ok {
 		return forbidden
 	}
 	return passing // the network: whatever it says, the next connection may work
@@ -103,8 +100,7 @@ func retryAfter(err error, now time.Time) time.Duration {
 // clean takes what must not be seen out of an error: the address of an upload
 // is all that anybody needs to write to it.
 func clean(err error) error {
-	var where *url.Error
-	if errors.As(err, &where) {
+	if where, ok := errors.AsType[*url.Error](err); ok {
 		return where.Err
 	}
 	return err
@@ -114,14 +110,14 @@ func clean(err error) error {
 func explain(what string, err error) error {
 	var answer *googleapi.Error
 	var token *oauth2.RetrieveError
-	var problem *Problem
+	var problem *AccessError
 	switch {
 	case errors.As(err, &problem):
 		return problem
 	case errors.As(err, &token):
-		return &Problem{what, errors.New("Google has withdrawn or does not know the permission (" + token.ErrorCode + ")"), signInHint}
+		return &AccessError{what, errors.New("Google has withdrawn or does not know the permission (" + token.ErrorCode + ")"), signInHint}
 	case !errors.As(err, &answer):
-		return &Problem{what, clean(err), "check the network; it is tried again"}
+		return &AccessError{what, clean(err), "check the network; it is tried again"}
 	}
 	why := errors.New(strings.TrimSpace(answer.Message))
 	if answer.Message == "" {
@@ -130,21 +126,21 @@ func explain(what string, err error) error {
 	why = &apiError{why.Error(), answer}
 	switch reason := reasonOf(answer); {
 	case answer.Code == http.StatusUnauthorized:
-		return &Problem{what, why, signInHint}
+		return &AccessError{what, why, signInHint}
 	case reason == "insufficientPermissions" || scopeMissing(answer):
-		return &Problem{what, why, "the sign-in does not cover Drive; " + signInHint}
+		return &AccessError{what, why, "the sign-in does not cover Drive; " + signInHint}
 	case reason == "accessNotConfigured":
-		return &Problem{what, why, "enable the Google Drive API in the Google Cloud project of these credentials"}
+		return &AccessError{what, why, "enable the Google Drive API in the Google Cloud project of these credentials"}
 	case reason == "appNotAuthorizedToFile" || reason == "insufficientFilePermissions":
-		return &Problem{what, why, "it belongs to another program or person: choose another folder with --store"}
+		return &AccessError{what, why, "it belongs to another program or person: choose another folder with --store"}
 	case reason == "domainPolicy":
-		return &Problem{what, why, "the administrator of this account forbids it: use another account, or a folder as --store"}
+		return &AccessError{what, why, "the administrator of this account forbids it: use another account, or a folder as --store"}
 	case reason == "dailyLimitExceeded":
-		return &Problem{what, why, "the daily limit of the Google Cloud project is used up: it is tried again"}
+		return &AccessError{what, why, "the daily limit of the Google Cloud project is used up: it is tried again"}
 	case strings.Contains(reason, "Limit") || strings.Contains(reason, "TooDeep"):
-		return &Problem{what, why, "choose another folder with --store"}
+		return &AccessError{what, why, "choose another folder with --store"}
 	}
-	return &Problem{what, why, "it is tried again; if it lasts, choose another --store"}
+	return &AccessError{what, why, "it is tried again; if it lasts, choose another --store"}
 }
 
 // apiError is Drive's answer without the addresses and bodies that

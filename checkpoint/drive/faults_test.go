@@ -18,6 +18,7 @@ import (
 // Whatever goes wrong with one request, a large and a small file arrive, once
 // each, and say so.
 func TestEveryPassingFaultIsOvercome(t *testing.T) {
+	t.Parallel()
 	kinds := []drivetest.Kind{
 		drivetest.RateLimit, drivetest.UserRateLimit, drivetest.TooMany, drivetest.ServerError, drivetest.BadGateway,
 		drivetest.Unavailable, drivetest.Drop, drivetest.Lose, drivetest.TornAnswer, drivetest.Stall,
@@ -104,7 +105,7 @@ func TestLastingFaultsAreExplained(t *testing.T) {
 				put(t, s, "first", []byte("so that the folder is there"))
 				server.Inject(drivetest.Fault{Op: op, Kind: test.kind, Times: 1000})
 				_, err := s.Put(t.Context(), "file", bytes.NewReader(content), digestOf(content))
-				var problem *drive.Problem
+				var problem *drive.AccessError
 				require.ErrorAs(t, err, &problem)
 				assert.Contains(t, err.Error(), "file")
 				assert.Contains(t, err.Error(), test.why)

@@ -122,7 +122,7 @@ func (s *Store) makeFolder(ctx context.Context, p, parent string) (string, error
 }
 
 func trashedProblem(p string) error {
-	return &Problem{
+	return &AccessError{
 		What: "save to the folder " + p + " in Google Drive",
 		Err:  errInTrash,
 		Hint: "take it out of the trash, or choose another --store",

@@ -128,7 +128,7 @@ func (d *download) open() error {
 		if d.offset > 0 {
 			call.Header().Set("Range", fmt.Sprintf("bytes=%d-", d.offset))
 		}
-		resp, err := call.Download() //nolint:bodyclose // it is closed by Close, or when it breaks
+		resp, err := call.Download()
 		if err != nil {
 			return err
 		}

@@ -51,7 +51,7 @@ func (s *Store) generateIDs(ctx context.Context) (ids []string, err error) {
 		return nil
 	})
 	if err == nil && len(ids) == 0 {
-		return nil, &Problem{"get ids from Google Drive", errNoIDs, "it is tried again"}
+		return nil, &AccessError{"get ids from Google Drive", errNoIDs, "it is tried again"}
 	}
 	return ids, finish("get ids from Google Drive", err)
 }

@@ -142,7 +142,7 @@ func TestKilledAtAnyStepIsGoneOnWith(t *testing.T) {
 			server := drivetest.Start(t, drivetest.Options{})
 			e, contents := newErrand(t, server)
 			server.Inject(fault)
-			cmd, said := e.command(t)
+			cmd, _ := e.command(t)
 			require.NoError(t, cmd.Start())
 			<-server.Stalled()
 			require.NoError(t, cmd.Process.Kill())
@@ -158,7 +158,7 @@ func TestKilledAtAnyStepIsGoneOnWith(t *testing.T) {
 				}
 			}
 			server.ResetCounts()
-			cmd, said = e.command(t)
+			cmd, said := e.command(t)
 			require.NoError(t, cmd.Run(), "%s", said)
 			requireOnce(t, server, contents)
 			if fault.Op == drivetest.OpSend && fault.Skip >= 2 {

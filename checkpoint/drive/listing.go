@@ -130,7 +130,7 @@ func (s *Store) dropGone(ctx context.Context, owner map[string]string) error {
 		}
 	}
 	if !dropped {
-		return &Problem{what, errContradiction, "it is tried again"}
+		return &AccessError{what, errContradiction, "it is tried again"}
 	}
 	return nil
 }

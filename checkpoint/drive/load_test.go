@@ -71,6 +71,7 @@ func TestLargeFilesNeedLittleMemory(t *testing.T) {
 
 // With one fault in five, whatever is said to be mirrored is there, and right.
 func TestManyFilesAtOnceUnderFaults(t *testing.T) {
+	t.Parallel()
 	for seed := range uint64(3) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()

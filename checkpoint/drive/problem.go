@@ -5,20 +5,20 @@ import (
 	"time"
 )
 
-// A Problem is an error that the user can do something about.
-type Problem struct {
+// An AccessError is trouble with Drive that the user can do something about.
+type AccessError struct {
 	What string // what failed
 	Err  error  // why
 	Hint string // what to do
 }
 
-func (p *Problem) Error() string { return p.What + ": " + p.Err.Error() }
+func (p *AccessError) Error() string { return p.What + ": " + p.Err.Error() }
 
 // Unwrap returns the reason.
-func (p *Problem) Unwrap() error { return p.Err }
+func (p *AccessError) Unwrap() error { return p.Err }
 
 // Cure says what to do.
-func (p *Problem) Cure() string { return p.Hint }
+func (p *AccessError) Cure() string { return p.Hint }
 
 // A QuotaError says that Drive has no room for a file. Until there is some, Put
 // returns it without sending anything, but for a look at the quota now and then.

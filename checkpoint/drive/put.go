@@ -45,8 +45,7 @@ func (s *Store) Put(ctx context.Context, name string, r io.Reader, want durable.
 	defer s.index.use(parentOf(p))()
 	put := &put{store: s, name: name, path: p}
 	d, err := put.run(ctx, r, want)
-	var local *sourceError
-	if errors.As(err, &local) {
+	if local, ok := errors.AsType[*sourceError](err); ok {
 		err = local.err
 	}
 	if err != nil {
@@ -109,8 +108,10 @@ func (u *put) run(ctx context.Context, r io.Reader, want durable.Digest) (checkp
 			return u.finish(ctx, o, err)
 		}
 	}
-	return "", &Problem{"upload " + u.name + " to Google Drive", errors.New("its place is taken again and again"),
-		"see whether another machine saves to the same store"}
+	return "", &AccessError{
+		"upload " + u.name + " to Google Drive", errors.New("its place is taken again and again"),
+		"see whether another machine saves to the same store",
+	}
 }
 
 // read prepares the content; what is small is read and compared at once.
@@ -206,7 +207,7 @@ func (u *put) plan(ctx context.Context) (session string, err error) {
 	s := u.store
 	last := latest(s.index.versions(u.path))
 	if u.made.ID == "" {
-		if r, ok := s.journal.pending(u.path); ok && u.want.SHA256 != "" && r.object.holds(u.want) && last.Seq < r.Seq {
+		if r, ok := s.journal.pending(u.path); ok && u.want.SHA256 != "" && r.holds(u.want) && last.Seq < r.Seq {
 			u.made = r.object
 			return r.Session, nil
 		}

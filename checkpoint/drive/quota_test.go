@@ -98,6 +98,6 @@ func TestAbout(t *testing.T) {
 	require.Equal(t, drive.About{Account: "bob@example.com", Limit: 15 << 30, Usage: 1500, Trash: 500}, about)
 	server.Inject(drivetest.Fault{Op: drivetest.OpAbout, Kind: drivetest.NoScope})
 	_, err = s.About(t.Context())
-	var problem *drive.Problem
+	var problem *drive.AccessError
 	require.ErrorAs(t, err, &problem)
 }

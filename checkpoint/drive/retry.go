@@ -11,7 +11,7 @@ import (
 
 // Bounds of the pauses between tries.
 const (
-	longestPause      = time.Duration(64) // first pauses: half a minute
+	longestPause      = 6 // doublings of the first: half a minute
 	longestRetryAfter = 5 * time.Minute
 	capSuspicion      = 15 * time.Minute // of refused uploads, until the daily cap is named as a likely cause
 )
@@ -66,7 +66,7 @@ func (t *tries) again(ctx context.Context, err error) error {
 // pause is how long to wait now: doubled each time, and spread out, because
 // others fail at the same time.
 func (t *tries) pause() time.Duration {
-	pause := t.store.cfg.Pause * min(1<<min(t.fails-1, 16), longestPause)
+	pause := t.store.cfg.Pause << min(t.fails-1, longestPause)
 	return pause + rand.N(pause)
 }
 
@@ -112,7 +112,7 @@ func (s *Store) do(ctx context.Context, what string, request func() error) error
 
 // rateProblem explains that Drive takes no more for now.
 func (s *Store) rateProblem(t *tries, err error) error {
-	problem := &Problem{t.what, explainWhy(err), "it is tried again; nothing is lost meanwhile"}
+	problem := &AccessError{t.what, explainWhy(err), "it is tried again; nothing is lost meanwhile"}
 	if t.upload && s.pace.limitedFor() > capSuspicion {
 		problem.Hint = "this has lasted long: Drive takes 750 GB a day of each account; it goes on by itself within 24 hours"
 	}
@@ -121,7 +121,7 @@ func (s *Store) rateProblem(t *tries, err error) error {
 
 // explainWhy returns the reason alone.
 func explainWhy(err error) error {
-	if problem, ok := explain("", err).(*Problem); ok { //nolint:errorlint // it is what explain makes
+	if problem, ok := explain("", err).(*AccessError); ok { //nolint:errorlint // it is what explain makes
 		return problem.Err
 	}
 	return err

@@ -189,7 +189,7 @@ func TestTrashedFolderStopsTheUpload(t *testing.T) {
 	server.Trash(folder, true)
 	for range 3 {
 		_, err := s.Put(t.Context(), "run/b", bytes.NewReader(make([]byte, 5*mib)), digestOf(make([]byte, 5*mib)))
-		var problem *drive.Problem
+		var problem *drive.AccessError
 		require.ErrorAs(t, err, &problem)
 		require.Contains(t, problem.Cure(), "out of the trash")
 	}

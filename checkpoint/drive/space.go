@@ -48,7 +48,7 @@ func (s *Store) About(ctx context.Context) (About, error) {
 // finish makes the error of an API call one for the user.
 func finish(what string, err error) error {
 	var answer *googleapi.Error
-	var problem *Problem
+	var problem *AccessError
 	if errors.As(err, &answer) && !errors.As(err, &problem) {
 		return explain(what, err)
 	}
@@ -105,7 +105,6 @@ func (s *Store) room(ctx context.Context, need int64) error {
 	if err != nil {
 		return err
 	}
-	now = time.Now()
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	if about.Limit == 0 || about.Limit-about.Usage >= need {

@@ -2,6 +2,7 @@ package drivetest
 
 import (
 	"encoding/json"
+	"maps"
 	"net/http"
 )
 
@@ -142,9 +143,7 @@ type answer struct {
 }
 
 func (a *answer) write(w http.ResponseWriter) {
-	for name, values := range a.header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), a.header)
 	if a.send != nil {
 		w.WriteHeader(a.code)
 		a.send()

@@ -186,8 +186,10 @@ func (f Fault) answer() *apiError {
 	case NotYours:
 		return &apiError{code: 403, domain: "global", reason: "appNotAuthorizedToFile", message: "The user has not granted the app access to the file."}
 	case TooManyChildren:
-		return &apiError{code: 403, domain: "global", reason: "numChildrenInNonRootLimitExceeded",
-			message: "The limit for this folder's number of children (files and folders) has been exceeded."}
+		return &apiError{
+			code: 403, domain: "global", reason: "numChildrenInNonRootLimitExceeded",
+			message: "The limit for this folder's number of children (files and folders) has been exceeded.",
+		}
 	case NotEnabled:
 		return &apiError{code: 403, domain: "usageLimits", reason: "accessNotConfigured", message: "Google Drive API has not been used in project 1 before or it is disabled."}
 	}

@@ -1,6 +1,9 @@
 package drivetest
 
-import "strings"
+import (
+	"maps"
+	"strings"
+)
 
 func set(words string) map[string]bool {
 	s := map[string]bool{}
@@ -74,9 +77,7 @@ func (m *masker) object(object map[string]any, known schema) (map[string]any, *a
 // field copies one field, or what is wanted of it.
 func (m *masker) field(out, object map[string]any, name string, known schema) *apiError {
 	if name == "*" {
-		for k, v := range object {
-			out[k] = v
-		}
+		maps.Copy(out, object)
 		return nil
 	}
 	sub, isObject := known.sub[name]

@@ -25,15 +25,18 @@ func main() {
 
 func run() error {
 	var o drivetest.Options
-	flag.IntVar(&o.Percent, "faults", 0, "percentage of requests that fail")
-	flag.Uint64Var(&o.Seed, "seed", 1, "of everything random")
-	flag.DurationVar(&o.Lag, "lag", 0, "until queries for names see a change")
-	flag.DurationVar(&o.ListLag, "list-lag", 0, "until queries for parents see a change")
-	flag.Int64Var(&o.Limit, "limit", 0, "bytes of storage; 0 means no limit")
-	flag.IntVar(&o.PageSize, "page", 0, "most files on a page")
-	flag.BoolVar(&o.Auth, "auth", false, "want tokens, which POST /token gives")
-	addr := flag.String("addr", "127.0.0.1:0", "address to listen on")
-	flag.Parse()
+	flags := flag.NewFlagSet("fakedrive", flag.ContinueOnError)
+	flags.IntVar(&o.Percent, "faults", 0, "percentage of requests that fail")
+	flags.Uint64Var(&o.Seed, "seed", 1, "of everything random")
+	flags.DurationVar(&o.Lag, "lag", 0, "until queries for names see a change")
+	flags.DurationVar(&o.ListLag, "list-lag", 0, "until queries for parents see a change")
+	flags.Int64Var(&o.Limit, "limit", 0, "bytes of storage; 0 means no limit")
+	flags.IntVar(&o.PageSize, "page", 0, "most files on a page")
+	flags.BoolVar(&o.Auth, "auth", false, "want tokens, which POST /token gives")
+	addr := flags.String("addr", "127.0.0.1:0", "address to listen on")
+	if err := flags.Parse(os.Args[1:]); err != nil {
+		return err
+	}
 	dir, err := os.MkdirTemp("", "fakedrive-")
 	if err != nil {
 		return err
@@ -56,7 +59,7 @@ func run() error {
 		server.Close()                //nolint:errcheck // the program ends
 	}()
 	fmt.Printf("http://%s\n", listener.Addr())
-	if err := server.Serve(listener); err != http.ErrServerClosed { //nolint:errorlint // it is returned unwrapped
+	if err := server.Serve(listener); err != http.ErrServerClosed {
 		return err
 	}
 	return nil
