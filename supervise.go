@@ -163,12 +163,15 @@ func (v *vault) Supersede(model, fingerprint string) error {
 	return v.keeper.Supersede(model, fingerprint)
 }
 
+// Prune implements training.Pruner.
+func (v *vault) Prune(ctx context.Context) (freed uint64, err error) { return v.keeper.MakeRoom(ctx) }
+
 // Flush implements training.Vault.
 func (v *vault) Flush(ctx context.Context) error {
 	if v.mirror == nil {
 		return nil
 	}
-	v.mirror.Touch("run.json", "ledger.jsonl")
+	v.mirror.Touch("run.json", "ledger.jsonl", "learnt.json")
 	ctx, cancel := context.WithTimeout(ctx, flushLimit)
 	defer cancel()
 	return v.mirror.Flush(ctx)

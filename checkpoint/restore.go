@@ -22,6 +22,7 @@ import (
 const (
 	runFile    = "run.json"
 	ledgerFile = "ledger.jsonl"
+	learntFile = "learnt.json" // what fits which device; a run goes on without it
 )
 
 // maxRunFile bounds run.json, which is read whole.
@@ -160,12 +161,10 @@ func (r *restorer) all(ctx context.Context) (err error) {
 	if err := r.models(ctx); err != nil {
 		return err
 	}
-	if ledger, err := r.read(ctx, ledgerFile); err == nil {
-		if _, err := durable.WriteFile(filepath.Join(r.dir, ledgerFile), bytes.NewReader(ledger), nil); err != nil {
+	for _, name := range []string{ledgerFile, learntFile} {
+		if err := r.copyFile(ctx, name); err != nil {
 			return err
 		}
-	} else if !errors.Is(err, ErrNotFound) {
-		return err
 	}
 	if err := r.adopt(); err != nil {
 		return err
@@ -173,6 +172,19 @@ func (r *restorer) all(ctx context.Context) (err error) {
 	// The plan comes last: a folder without one is no run, so a restore that was
 	// interrupted is simply done again.
 	_, err = durable.WriteFile(local, bytes.NewReader(plan), nil)
+	return err
+}
+
+// copyFile brings one of the run's own files, if the store has it.
+func (r *restorer) copyFile(ctx context.Context, name string) error {
+	content, err := r.read(ctx, name)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	_, err = durable.WriteFile(filepath.Join(r.dir, name), bytes.NewReader(content), nil)
 	return err
 }
 
