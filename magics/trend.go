@@ -77,11 +77,7 @@ func trend(path string, size int64, metric string) []float64 {
 		if err != nil && n == 0 {
 			continue
 		}
-		sample := block[:n]
-		if i > 0 { // it begins in the middle of a line
-			_, sample, _ = bytes.Cut(sample, []byte("\n"))
-		}
-		points = append(points, means(valuesIn(sample, metric), 1)...)
+		points = append(points, means(valuesIn(block[:n], metric), 1)...)
 	}
 	return points
 }
@@ -92,7 +88,7 @@ func valuesIn(data []byte, metric string) []float64 {
 	for line := range bytes.Lines(data) {
 		var p training.Point
 		if !bytes.HasSuffix(line, []byte("\n")) || json.Unmarshal(line, &p) != nil {
-			continue // half a line, or a damaged one
+			continue // the end or the beginning of a line, or a damaged one
 		}
 		if v, ok := p.Values[metric].(float64); ok && finite(v) {
 			values = append(values, v)
