@@ -76,7 +76,7 @@ func (i *interceptor) call(ctx context.Context, cell *kernel.Cell, inv magics.In
 		cell.Stream(jupyter.Stdout, m.Help())
 		return nil
 	}
-	if !inv.Cell && len(cell.Request().Content) > 0 { // else Python calls, and has expanded it
+	if len(cell.Request().Content) > 0 { // else Python calls, and has expanded it
 		if err := inv.Expand(func(pieces []string) ([]string, error) { return expand(ctx, cell, pieces) }); err != nil {
 			return fmt.Errorf("expand %%%s: %w", inv.Name, err)
 		}
