@@ -75,7 +75,7 @@ class Job:
         self._in_loop = False
         self._in_body = False
         self._said_restored = False
-        self._finished = False
+        self._finished = self._sealing = False
 
     def __repr__(self) -> str:
         return f"<outlast job {self.run}/{self.name}, attempt {self.attempt}, step {self._step}>"
@@ -207,13 +207,16 @@ class Job:
         self._flush_metrics()
         self._step += 1
         self._progress(force=self._step == self._total)
-        if self._asked_to_pause:
+        # Behind the last step only the end of the program is left, and it may
+        # want what its loop has left behind: nobody resumes there.
+        last = self._step == self._total
+        if self._asked_to_pause and not last:
             self._save("pause")
             self._pause()
         if self._asked_to_save:
             self._asked_to_save = False
             self._save("asked")
-        elif self._pace.due(self._step):
+        elif self._pace.due(self._step) and not last:
             self._save("due")
 
     def _progress(self, force: bool = False) -> None:
@@ -248,6 +251,7 @@ class Job:
 
     def _save(self, reason: str) -> None:
         self._pace.saved(self._step)
+        self._sealing = reason == "final"
         if self._stage:
             self._stage.put(self._step, reason, self._fill)
 
@@ -259,6 +263,7 @@ class Job:
             "format": 1,
             "step": self._step,
             "total": self._total,
+            "final": self._sealing,
             "position": self._position.state() if self._position else None,
             "gradients": self._gradients.save(folder),
             "rng": _rng.get_state(),

@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from . import _imports, _loaders, _rng
+from . import _checkpoint, _imports, _loaders, _rng
 from ._events import PROTOCOL, Events
 from ._job import Job
 
@@ -41,11 +41,30 @@ def _worker(spec: dict[str, Any]) -> Job:
     events = Events(int(fd))
     events.send("hello", protocol=PROTOCOL, pid=os.getpid(), python=sys.version.split()[0])
     made = Job(spec, events)
+    if sealed(made):
+        sys.exit(0)
     _take_signals(made)
     _rng.seed(made.seed)
     _imports.after("torch", lambda torch: _cap(torch, made))
     _loaders.limit(spec.get("loader_workers"))
     return made
+
+
+def sealed(made: Job) -> bool:
+    """Whether the checkpoint is the result: job.finish was reached, and only the seal was lost.
+
+    Then the program is not run again: its loop would have no step, and what comes
+    behind it might miss what the loop leaves behind.
+    """
+    folder = made.load()
+    there = folder is not None and (folder / _checkpoint.STATE_FILE).exists()
+    state = _checkpoint.read(folder) if there else {}
+    if not state.get("final"):
+        return False
+    made._events.send("restored", step=state["step"])
+    made._events.send("progress", step=state["step"], total=state["total"])
+    made._events.send("finish", step=state["step"], metrics=state["metrics"])
+    return True
 
 
 def _take_signals(made: Job) -> None:

@@ -83,7 +83,7 @@ def test_checkpoints_come_every_so_many_steps(run: Run) -> None:
 
 def test_checkpoints_come_when_the_time_is_up(run: Run) -> None:
     ended = run("for step in job.steps(3): pass", checkpoint_every={"seconds": 1e-9})
-    assert [e["step"] for e in ended.all("checkpoint")] == [1, 2, 3, 3]
+    assert [e["step"] for e in ended.all("checkpoint")] == [1, 2, 3], "the end saves the last one"
 
 
 def test_save_within_a_loop_takes_effect_at_the_end_of_the_step(run: Run) -> None:
@@ -103,7 +103,7 @@ def test_metrics_of_its_steps_come_before_a_checkpoint(run: Run) -> None:
     source = "for step in job.steps(4): job.log(loss=step)"
     ended = run(source, checkpoint_every={"steps": 2})
     seen = [e["step"] for e in ended.events if e["event"] in ("metrics", "checkpoint")]
-    assert seen == [0, 1, 2, 2, 3, 4, 4]
+    assert seen == [0, 1, 2, 2, 3, 4]
 
 
 def test_an_announced_checkpoint_is_complete_and_below_staging(start: Start, tmp_path: Path) -> None:

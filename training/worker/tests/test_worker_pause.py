@@ -73,15 +73,6 @@ def test_a_pause_that_was_asked_for_before_the_loop_comes_after_one_step(run: Ru
     assert ended.one("paused")["step"] == 1
 
 
-def test_a_pause_in_the_last_step_leaves_the_end_to_the_next_attempt(run: Run) -> None:
-    first = run(SIX, params={"pause_in": 5})
-    assert (first.one("paused")["step"], first.status) == (6, PAUSED)
-    second = run(SIX, checkpoint=first.checkpoint)
-    assert second.metrics == []
-    assert second.one("finish") == {"event": "finish", "step": 6, "metrics": {"loss": 5}}
-    assert second.output == "seen 0 1 2 3 4 5\n"
-
-
 def test_a_resumed_run_does_the_other_steps_and_only_these(run: Run) -> None:
     first = run(SIX, params={"pause_in": 2})
     second = run(SIX, params={"pause_in": 3}, checkpoint=first.checkpoint)
