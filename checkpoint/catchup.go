@@ -49,15 +49,6 @@ func (c *confirmed) add(it *item, manifest []byte, d Durability) {
 	(*c)[it.key()] = confirmation{digestOf(manifest).SHA256, d}
 }
 
-// durability returns what the store has said of a checkpoint of this manifest,
-// which it has. That nobody remembers does not make it safer than handed.
-func (c confirmed) durability(it *item, manifest []byte) Durability {
-	if said, ok := c[it.key()]; ok && said.SHA256 == digestOf(manifest).SHA256 {
-		return said.Durability
-	}
-	return Handed
-}
-
 // catchUp, at its first call, queues what an earlier process has saved and not
 // copied. known says that the store has seen this run's history: what it has
 // confirmed then it still has, unless a scrub finds otherwise.

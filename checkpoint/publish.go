@@ -66,7 +66,11 @@ func (m *Mirror) publish(ctx context.Context, it *item) error {
 	if whole {
 		it.there = folder
 		m.wrote(folder)
-		m.tell(it, m.known.durability(it, ours))
+		d, err := m.confirm(ctx, it, manifest, ours)
+		if err != nil {
+			return err
+		}
+		m.remember(it, ours, d)
 		return m.prune(ctx, it, folder)
 	}
 	d, err := m.putFiles(ctx, folder, it.hold, manifest.Files)
