@@ -78,9 +78,12 @@ def environment(**extra: str) -> dict[str, str]:
     return env | extra
 
 
-def outlast(*args: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+def outlast(
+    *args: str | Path, check: bool = True, env: dict[str, str] | None = None, timeout: float = 240
+) -> subprocess.CompletedProcess[str]:
     """Runs one command of the binary to its end."""
-    done = subprocess.run([BINARY, *map(str, args)], env=environment(), capture_output=True, text=True, timeout=240)
+    env = env or environment()
+    done = subprocess.run([BINARY, *map(str, args)], env=env, capture_output=True, text=True, timeout=timeout)
     if check and done.returncode != 0:
         raise AssertionError(f"outlast {args}: {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
