@@ -276,7 +276,7 @@ func (l *life) isShutting() bool {
 // died tells everybody that the child has ended: the cell that ran gets an
 // error that says why, what waited is aborted, and no request stays unanswered.
 func (p *Proxy) died(g *generation, d death, sent []*route) *jupyter.ExecutionError {
-	e := &jupyter.ExecutionError{Name: "KernelDied", Value: "the Python kernel has ended: " + d.String() + "."}
+	e := &jupyter.ExecutionError{Name: "KernelDied", Value: endedText + d.String() + "."}
 	e.Traceback = append([]string{e.Name + ": " + e.Value}, d.more(g)...)
 	if p.config.Aftermath != nil {
 		if text := p.config.Aftermath(); text != "" {
@@ -316,6 +316,9 @@ func (p *Proxy) died(g *generation, d death, sent []*route) *jupyter.ExecutionEr
 	return e
 }
 
+// endedText is what the reason of a child's end is told behind.
+const endedText = "the Python kernel has ended: "
+
 // note keeps what is to be told with the next cell: no cell ran.
 func (l *life) note(e *jupyter.ExecutionError) {
 	l.mu.Lock()
@@ -343,7 +346,7 @@ func (p *Proxy) fail(r *route, e *jupyter.ExecutionError) {
 // It reports false when ctx has ended.
 func (p *Proxy) giveUp(ctx context.Context, last *jupyter.ExecutionError) bool {
 	again := make(chan struct{})
-	e := &jupyter.ExecutionError{Name: "KernelDied", Value: fmt.Sprintf("the Python kernel ended %d times in a row; it is not started again. %s", maxCrashes, last.Value)}
+	e := &jupyter.ExecutionError{Name: "KernelDied", Value: fmt.Sprintf("the Python kernel is not started again, for it has ended %d times in a row: %s", maxCrashes, strings.TrimPrefix(last.Value, endedText))}
 	e.Traceback = []string{e.Name + ": " + e.Value}
 	for _, line := range last.Traceback[1:] {
 		if line != variablesGone {
