@@ -39,7 +39,7 @@ func TestWhereNobodyKnowsTheWidthTheTextIsShownAsItIs(t *testing.T) {
 func TestLinesAreCutToTheScreen(t *testing.T) {
 	lines := []string{"short", strings.Repeat("ä", 12), "third", "fourth"}
 	assert.Equal(t, []string{"short", strings.Repeat("ä", 9) + "…", "third", "fourth"}, fitted(lines, 10, 24))
-	assert.Equal(t, []string{"short", "…"}, fitted(lines, 80, 4), "a line is left for the cursor")
+	assert.Equal(t, []string{"short", strings.Repeat("ä", 12), "…"}, fitted(lines, 80, 4), "a line is left for the cursor")
 	assert.Equal(t, lines, fitted(lines, 0, 0), "a size that nobody knows")
 }
 
