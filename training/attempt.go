@@ -35,6 +35,7 @@ type attempt struct {
 	redone  int64
 	metrics *durable.Log
 	saver   *saver
+	forked  bool // not started as a program of its own
 
 	// Of the goroutine that reads the events; of others once it has ended.
 	reached  int64 // completed steps
@@ -95,29 +96,50 @@ func (a *attempt) run(ctx context.Context) (outcome, error) {
 	}
 	defer func() { a.metrics.Close() }() //nolint:errcheck // synced before every checkpoint
 	kills := oomKills("/")
-	state, err := a.work(ctx, cmd, lock)
+	end, err := a.work(ctx, cmd, log, lock)
 	if start := (*startError)(nil); errors.As(err, &start) {
 		return start.outcome(), nil
 	}
 	if err != nil {
 		return outcome{}, err
 	}
-	e := a.evidence(ctx, state)
+	e := a.evidence(ctx, end)
 	e.oomKills, e.said = oomKills("/")-kills, tail(log, from)
 	return a.conclude(ctx, e.verdict()), nil
 }
 
 // work runs the worker, and saves what it hands over, until both have ended.
-func (a *attempt) work(ctx context.Context, cmd *exec.Cmd, lock *os.File) (*os.ProcessState, error) {
+func (a *attempt) work(ctx context.Context, cmd *exec.Cmd, log, lock *os.File) (ending, error) {
+	// A lock that is held and names nobody is waited for; one that names an
+	// earlier worker would be broken.
+	if _, err := lock.WriteAt(identity{}.line(), 0); err != nil {
+		return ending{}, err
+	}
 	events, theirs, err := os.Pipe()
 	if err != nil {
-		return nil, err
+		return ending{}, err
 	}
-	defer events.Close()                      //nolint:errcheck // it was only read
-	cmd.ExtraFiles = []*os.File{theirs, lock} // descriptors 3 and 4
+	defer events.Close() //nolint:errcheck // it was only read
 	a.saver = newSaver(ctx, a)
 	defer a.saver.close()
-	return a.process(ctx, cmd, events, theirs, lock)
+	runtime.LockOSThread() // see spawn
+	defer runtime.UnlockOSThread()
+	p, err := a.start(ctx, cmd, theirs, log, lock)
+	theirs.Close() //nolint:errcheck // the worker has its own copy
+	if err != nil {
+		return ending{}, err
+	}
+	return a.follow(ctx, p, events, lock)
+}
+
+// start starts the worker: a fork of what has its libraries, or a program of its
+// own.
+func (a *attempt) start(ctx context.Context, cmd *exec.Cmd, events, log, lock *os.File) (process, error) {
+	if p := a.s.nursery.worker(ctx, a, cmd, []*os.File{events, log, lock}); p != nil {
+		a.forked = true
+		return p, nil
+	}
+	return spawn(cmd, []*os.File{events, lock})
 }
 
 // A startError says that there is no such program, or it is none.
@@ -137,47 +159,28 @@ func (e *startError) outcome() outcome {
 	return outcome{cause: CauseCrash, exit: -1, message: e.Error()}
 }
 
-// process runs cmd and reads its events until it has ended and said everything.
-// It keeps its thread: the worker is killed when the thread that started it
-// ends.
-func (a *attempt) process(ctx context.Context, cmd *exec.Cmd, events, theirs, lock *os.File) (*os.ProcessState, error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	// A lock that is held and names nobody is waited for; one that names an
-	// earlier worker would be broken.
-	if _, err := lock.WriteAt(identity{}.line(), 0); err != nil {
-		theirs.Close() //nolint:errcheck // nothing was written
-		return nil, err
-	}
-	err := cmd.Start()
-	theirs.Close() //nolint:errcheck // the worker has its own copy
-	if err != nil {
-		return nil, &startError{cmd.Path, err}
-	}
-	id := identify(cmd.Process.Pid)
-	_, err = lock.WriteAt(id.line(), 0)
+// follow reads a worker's events until it has ended and said everything.
+func (a *attempt) follow(ctx context.Context, p process, events, lock *os.File) (ending, error) {
+	id := identify(p.pid())
+	_, err := lock.WriteAt(id.line(), 0)
 	if err == nil {
 		err = a.started(ctx, id.pid)
 	}
 	if err != nil {
 		killGroup(id.pid) //nolint:errcheck // it is waited for below
-		cmd.Wait()        //nolint:errcheck // the first error counts
-		return nil, err
+		p.wait()          //nolint:errcheck // the first error counts
+		return ending{}, err
 	}
 	over := make(chan struct{})
 	var helpers sync.WaitGroup
 	helpers.Go(func() { a.read(ctx, newEventPipe(events, over), id.pid) })
 	helpers.Go(func() { a.stop(ctx, id.pid, over) })
 	helpers.Go(func() { a.watch(id.pid, over) })
-	err = cmd.Wait()
+	end, err := p.wait()
 	killGroup(id.pid) //nolint:errcheck // mostly nobody is left
 	close(over)
 	helpers.Wait()
-	var exit *exec.ExitError
-	if err != nil && !errors.As(err, &exit) {
-		return nil, err
-	}
-	return cmd.ProcessState, nil
+	return end, err
 }
 
 // tail returns the end of what is in f from an offset on.
@@ -217,14 +220,14 @@ func (a *attempt) started(ctx context.Context, pid int) error {
 }
 
 // evidence collects what is known once the worker has ended.
-func (a *attempt) evidence(ctx context.Context, state *os.ProcessState) evidence {
+func (a *attempt) evidence(ctx context.Context, end ending) evidence {
 	a.saver.close()
 	e := evidence{
 		finished: a.finished, failed: a.failed, paused: a.paused, asked: ctx.Err() != nil, refused: a.refused,
 		silent: time.Duration(a.silent.Load()), unsaved: a.unkept,
 		complete: a.heard.total > 0 && a.heard.step >= a.heard.total,
 	}
-	e.exit, e.signal, e.own = ending(state)
+	e.exit, e.signal, e.own = end.exit, end.signal, end.own
 	if err := a.saver.failure(); err != nil {
 		e.unsaved = err
 	}

@@ -43,13 +43,20 @@ func (a *attempt) command() (cmd *exec.Cmd, log *os.File, err error) {
 	// Not CommandContext: a pause asks before it kills, see stopWorker.
 	cmd = exec.Command(argv[0], argv[1:]...) //nolint:noctx // see above
 	cmd.Dir = plan.Dir
-	if info, err := os.Stat(cmd.Dir); err != nil || !info.IsDir() { // another machine's folder
+	if !isFolder(cmd.Dir) { // another machine's
 		cmd.Dir = work
 	}
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = a.environment(path, staging)
-	group(cmd)
+	cmd.Env = append(a.s.environment(), "OUTLAST_EVENTS_FD=3")
+	for k, v := range a.variables() {
+		cmd.Env = append(cmd.Env, k+"="+v)
+	}
 	return cmd, log, nil
+}
+
+func isFolder(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 func (a *attempt) job(code jobCode, staging, work string) jobFile {
@@ -71,14 +78,20 @@ func (a *attempt) job(code jobCode, staging, work string) jobFile {
 	return job
 }
 
-func (a *attempt) environment(job, staging string) []string {
-	plan := a.s.Run.plan
-	path := []string{a.s.WorkerDir}
+// variables are those of this attempt.
+func (a *attempt) variables() map[string]string {
+	return map[string]string{"OUTLAST_JOB": a.path(jobName), "OUTLAST_STAGING": a.path(stagingName)}
+}
+
+// environment is what all workers of the run have in theirs.
+func (s *Supervisor) environment() []string {
+	plan := s.Run.plan
+	path := []string{s.WorkerDir}
 	if plan.Code.Kind == CodeScript { // for what the script imports from beside it
 		path = append(path, filepath.Dir(plan.Code.Name))
 	}
-	env := make([]string, 0, len(a.s.Env)+8)
-	for _, kv := range a.s.Env {
+	env := make([]string, 0, len(s.Env)+8)
+	for _, kv := range s.Env {
 		if old, ok := strings.CutPrefix(kv, "PYTHONPATH="); ok && old != "" {
 			path = append(path, old)
 			continue
@@ -88,9 +101,7 @@ func (a *attempt) environment(job, staging string) []string {
 	for k, v := range plan.Settings.Env {
 		env = append(env, k+"="+v)
 	}
-	return append(env,
-		"PYTHONPATH="+strings.Join(path, string(os.PathListSeparator)), "PYTHONUNBUFFERED=1",
-		"OUTLAST_JOB="+job, "OUTLAST_EVENTS_FD=3", "OUTLAST_STAGING="+staging)
+	return append(env, "PYTHONPATH="+strings.Join(path, string(os.PathListSeparator)), "PYTHONUNBUFFERED=1")
 }
 
 // fill puts the model's name and parameters in the place of {name} and {PARAM}.

@@ -61,6 +61,7 @@ type history struct {
 	reached  int64 // highest step of any attempt
 	last     *Entry
 	running  bool // a start without an end
+	cold     bool // its workers are not forked any more
 }
 
 func histories(entries []Entry) map[string]*history {

@@ -129,12 +129,26 @@ func (s *Supervisor) try(ctx context.Context, i int, fit Fit, p *patience) (answ
 	if err != nil {
 		return answer{}, err
 	}
-	next := p.answer(end, a.reached > from.Step, fit)
+	next := s.doubtFork(a, end, p.answer(end, a.reached > from.Step, fit))
 	if next.state == ModelPending && ctx.Err() != nil {
 		next.state = ModelPaused
 	}
 	s.learn(m, fit, end, next)
 	return next, s.ended(ctx, a, end, next)
+}
+
+// doubtFork gives a model Pythons of its own from now on, if it may be the fork
+// that a worker of it did not bear.
+func (s *Supervisor) doubtFork(a *attempt, end outcome, next answer) answer {
+	blamed := end.cause == CauseError && blamesFork(end.message)
+	if !a.forked || end.cause != CauseCrash && end.cause != CauseHang && !blamed {
+		return next
+	}
+	s.history(a.model).cold = true
+	if blamed {
+		return answer{state: ModelPending, fit: a.fit, say: "It does not bear to be forked, and is begun again as a program of its own."}
+	}
+	return next
 }
 
 // learn remembers what an attempt taught about the device.

@@ -94,14 +94,20 @@ func lockFile(f *os.File, how int) error {
 	}
 }
 
-// ending reads how a process ended. own says that the signal was of its own
-// doing.
-func ending(state *os.ProcessState) (exit int, signal string, own bool) {
-	ws, ok := state.Sys().(syscall.WaitStatus)
-	if !ok || !ws.Signaled() {
-		return state.ExitCode(), "", false
+// endingOf reads how a process ended.
+func endingOf(state *os.ProcessState) ending {
+	if ws, ok := state.Sys().(syscall.WaitStatus); ok {
+		return endingBy(ws)
 	}
-	return -1, ws.Signal().String(), ownDoing(ws.Signal())
+	return ending{exit: state.ExitCode()}
+}
+
+// endingBy reads what the system says of a process that has ended.
+func endingBy(ws syscall.WaitStatus) ending {
+	if !ws.Signaled() {
+		return ending{exit: ws.ExitStatus()}
+	}
+	return ending{-1, ws.Signal().String(), ownDoing(ws.Signal())}
 }
 
 func ownDoing(s syscall.Signal) bool {

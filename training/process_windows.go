@@ -30,8 +30,6 @@ func unlockWorker(*os.File) error { return errWindows }
 
 func workerLocked(string) bool { return false }
 
-func ending(state *os.ProcessState) (exit int, signal string, own bool) {
-	return state.ExitCode(), "", false
-}
+func endingOf(state *os.ProcessState) ending { return ending{exit: state.ExitCode()} }
 
 func signalName(int) (name string, own bool) { return "", false }

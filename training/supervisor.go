@@ -81,6 +81,7 @@ type Supervisor struct {
 	past       map[string]*history
 	learnt     *lessons
 	tempo      tempo
+	nursery    nursery
 	board      board
 }
 
@@ -102,6 +103,7 @@ func (s *Supervisor) Work(ctx context.Context) error {
 	announce := context.AfterFunc(bounded, s.announceEnd)
 	defer announce()
 	err = s.models(bounded)
+	s.nursery.close()
 	why := context.Cause(bounded)
 	s.announceEnd()
 	// A pause must not keep the last checkpoint from its store.
