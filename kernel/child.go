@@ -63,21 +63,21 @@ type child struct {
 
 // startChild starts the child. Its end is announced on exited; stop it with
 // stop, in any case.
-func startChild(c Config) (*child, error) {
+func startChild(c Config, tcp bool) (*child, error) {
 	dir, err := childDir(c.TempDir)
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the child: %w", err)
 	}
 	ch := &child{dir: dir, exited: make(chan struct{})}
-	if err := ch.launch(c); err != nil {
+	if err := ch.launch(c, tcp); err != nil {
 		os.RemoveAll(dir) //nolint:errcheck // the first error counts
 		return nil, err
 	}
 	return ch, nil
 }
 
-func (ch *child) launch(c Config) error {
-	if err := ch.writeConnection(c.Connection); err != nil {
+func (ch *child) launch(c Config, tcp bool) error {
+	if err := ch.writeConnection(c.Connection, tcp); err != nil {
 		return fmt.Errorf("write the child's connection file: %w", err)
 	}
 	argv := c.Spec.expand(ch.file())
@@ -112,36 +112,56 @@ func (ch *child) launch(c Config) error {
 
 func (ch *child) file() string { return filepath.Join(ch.dir, "connection.json") }
 
-// writeConnection makes the child's connection file: local sockets where there
-// are any, so that nobody else on the machine can reach it.
-func (ch *child) writeConnection(front jupyter.Connection) error {
+// writeConnection makes the child's connection file: local sockets where the
+// child knows them, so that nobody else on the machine can reach it, and with
+// the front end's key, so that signatures pass through too. Others listen on
+// the loopback, with a key of their own.
+func (ch *child) writeConnection(front jupyter.Connection, tcp bool) error {
 	ch.connection = jupyter.Connection{
 		Transport: jupyter.IPC, IP: filepath.Join(ch.dir, "s"),
 		Shell: 1, IOPub: 2, Stdin: 3, Control: 4, Heartbeat: 5,
+		Scheme: front.Scheme, Key: front.Key,
 	}
-	ch.connection.Scheme, ch.connection.Key = childKey(front, uuid.NewString)
+	if tcp {
+		if err := ch.choosePorts(); err != nil {
+			return err
+		}
+	}
 	var err error
 	if ch.signer, err = jupyter.NewSigner(ch.connection.Scheme, ch.connection.Key); err != nil {
 		return err
-	}
-	if runtime.GOOS == "windows" {
-		ch.connection.Transport, ch.connection.IP = jupyter.TCP, "127.0.0.1"
-		for _, port := range []*int{
-			&ch.connection.Shell, &ch.connection.IOPub, &ch.connection.Stdin, &ch.connection.Control, &ch.connection.Heartbeat,
-		} {
-			l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // local
-			if err != nil {
-				return err
-			}
-			defer l.Close() //nolint:errcheck // all are held until all are chosen
-			*port = l.Addr().(*net.TCPAddr).Port
-		}
 	}
 	data, err := json.Marshal(ch.connection)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(ch.file(), data, 0o600)
+}
+
+// choosePorts chooses ports that are free, for the moment. A child that finds
+// one taken ends, and the next one gets others.
+func (ch *child) choosePorts() error {
+	c := &ch.connection
+	c.Transport, c.IP = jupyter.TCP, "127.0.0.1"
+	c.Scheme, c.Key = "hmac-sha256", uuid.NewString()
+	for _, port := range []*int{&c.Shell, &c.IOPub, &c.Stdin, &c.Control, &c.Heartbeat} {
+		l, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // local
+		if err != nil {
+			return fmt.Errorf("choose a port: %w", err)
+		}
+		defer l.Close()                      //nolint:errcheck // all are held until all are chosen
+		*port = l.Addr().(*net.TCPAddr).Port //nolint:errcheck // a TCP listener has one
+	}
+	return nil
+}
+
+// decode reads a message of the child. Where nobody else can reach its sockets
+// there is nothing to check.
+func (ch *child) decode(frames [][]byte) (*jupyter.Message, error) {
+	if ch.connection.Transport == jupyter.IPC {
+		return jupyter.Signer{}.Decode(frames)
+	}
+	return ch.signer.Decode(frames)
 }
 
 // lastStderr returns the last lines of what the child printed to its terminal.

@@ -262,3 +262,30 @@ func TestCellsForASubshellRunBesideTheMainOne(t *testing.T) {
 	r.Send(kerneltest.Control, jupyter.InterruptRequest, struct{}{})
 	assert.Equal(t, "KeyboardInterrupt", r.Finish(long).Failure().Name)
 }
+
+func TestAChildThatKnowsOnlyTCPIsReachedThereWithAKeyOfItsOwn(t *testing.T) {
+	for _, key := range []string{"", "secret"} {
+		t.Run("key "+key, func(t *testing.T) {
+			cache := t.TempDir()
+			only := func(c *kernel.Config) {
+				withKey("hmac-sha256", key)(c)
+				c.CacheDir = cache
+				c.Spec.Argv = withoutRecord(t, kerneltest.Child{OnlyTCP: true, IPython: true})
+			}
+			r := start(t, kerneltest.Child{}, only)
+			m := odd("complete_request", `{"é": 1.0}`)
+			r.SendMessage(kerneltest.Shell, m)
+			assert.JSONEq(t, `{"status":"ok","you_asked":{"é":1.0}}`, string(r.Finish(m).Reply.Content))
+			asking := r.Execute("print a\ninput name\nexit 1")
+			r.Await("the question", questions(1))
+			r.Send(kerneltest.Stdin, "input_reply", map[string]any{"value": "b"})
+			assert.Equal(t, "a\ngot \"b\"", r.Finish(asking).Text())
+			assert.Equal(t, 1, r.Run("%print back").Count())
+			assert.NotContains(t, r.log.String(), "dropped")
+
+			again := start(t, kerneltest.Child{}, only)
+			again.Run("print up")
+			assert.NotContains(t, again.log.String(), "child ended", "it is remembered")
+		})
+	}
+}

@@ -69,9 +69,9 @@ func (g *generation) connect(ctx context.Context) error {
 		g.readers.Go(func() { g.out[ch].write(l) })
 		g.read(l, func(frames [][]byte) {
 			if ch == onStdin {
-				g.proxy.askedStdin(frames)
+				g.proxy.askedStdin(g, frames)
 			} else {
-				g.proxy.fromChild(ch, frames)
+				g.proxy.fromChild(g, ch, frames)
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 
 	"outlast/kernel/jupyter"
@@ -16,16 +17,18 @@ import (
 // kernel whose child works, boots or has died is still there for its server. A
 // child of the same kind as an earlier one is known before it has booted.
 type infoState struct {
-	mu      sync.Mutex
-	known   childInfo
-	file    string // where it is remembered; empty: nowhere
-	waiting []*route
+	mu       sync.Mutex
+	known    childInfo
+	answered bool   // one has answered, as known says
+	file     string // where it is remembered; empty: nowhere
+	waiting  []*route
 }
 
 // childInfo is what is remembered of one kind of child.
 type childInfo struct {
 	Content json.RawMessage `json:"content"` // of its kernel_info_reply
 	Greets  bool            `json:"greets"`  // it sends iopub_welcome
+	TCP     bool            `json:"tcp"`     // it knows no local sockets
 }
 
 // answerInfo answers a kernel_info_request, at once if the answer is known.
@@ -55,6 +58,36 @@ func (s *infoState) greets() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.known.Greets
+}
+
+// wantsTCP reports whether the child with this number is to listen on TCP. Some
+// kernels know nothing else: those that do not answer on local sockets are
+// tried with both in turn.
+func (s *infoState) wantsTCP(number int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if runtime.GOOS == "windows" {
+		return true
+	}
+	if s.answered {
+		return s.known.TCP
+	}
+	often := 2
+	if s.known.Content != nil { // it has answered before, and fails for another reason
+		often = 4
+	}
+	return s.known.TCP != (number%often == 0)
+}
+
+// setTCP notes what a child has answered on.
+func (s *infoState) setTCP(c Config, tcp bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answered = true
+	if s.known.TCP != tcp {
+		s.known.TCP = tcp
+		s.remember(c)
+	}
 }
 
 // setGreets notes that the child greets subscribers; it reports whether that is

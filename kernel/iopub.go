@@ -7,7 +7,7 @@ import (
 // published passes on what the child publishes. What answers our own questions
 // stays here.
 func (p *Proxy) published(g *generation, frames [][]byte) {
-	m, err := jupyter.Signer{}.Decode(frames)
+	m, err := g.child.decode(frames)
 	if err != nil {
 		p.config.Log.Warn("output dropped", "error", err)
 		return

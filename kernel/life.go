@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -192,13 +191,14 @@ func (p *Proxy) generation(ctx context.Context, number int) (e *jupyter.Executio
 		g.out[i] = newOutbox()
 	}
 	var err error
-	if g.child, err = startChild(p.config); err != nil {
+	if g.child, err = startChild(p.config, p.info.wantsTCP(number)); err != nil {
 		return p.died(g, death{instead: err.Error(), cure: "check that the kernel's Python is still there, or install the kernel anew: outlast install"}, nil), true
 	}
 	p.life.begin(g, p.config)
 	err = g.connect(ctx)
 	if err == nil {
 		g.up.Store(true)
+		p.info.setTCP(p.config, g.child.connection.Transport == jupyter.TCP)
 		g.prepare(ctx)
 		p.life.open(g)
 		if number > 1 {
@@ -409,13 +409,4 @@ func (p *Proxy) restart(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// childKey returns the key of a child: the front end's where nobody else can reach
-// the child, so that signatures pass through too.
-func childKey(front jupyter.Connection, fresh func() string) (scheme, key string) {
-	if runtime.GOOS == "windows" && strings.TrimSpace(front.Key) == "" {
-		return "hmac-sha256", fresh()
-	}
-	return front.Scheme, front.Key
 }

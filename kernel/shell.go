@@ -129,8 +129,8 @@ func (p *Proxy) publishStatus(s jupyter.State, request *jupyter.Message) {
 }
 
 // fromChild takes what the child answers on shell and control.
-func (p *Proxy) fromChild(c channel, frames [][]byte) {
-	m, err := jupyter.Signer{}.Decode(frames) // its sockets are in a folder of ours
+func (p *Proxy) fromChild(g *generation, c channel, frames [][]byte) {
+	m, err := g.child.decode(frames)
 	if err != nil {
 		p.config.Log.Warn("answer dropped", "error", err)
 		return
@@ -196,8 +196,8 @@ func (p *Proxy) fromStdin(from *peer, frames [][]byte) {
 
 // askedStdin takes what the child asks on stdin, and sends it to the front end
 // whose cell asks.
-func (p *Proxy) askedStdin(frames [][]byte) {
-	m, err := jupyter.Signer{}.Decode(frames)
+func (p *Proxy) askedStdin(g *generation, frames [][]byte) {
+	m, err := g.child.decode(frames)
 	if err != nil {
 		p.config.Log.Warn("question dropped", "error", err)
 		return

@@ -37,6 +37,7 @@ type Child struct {
 	IPython        bool          // it takes the bridge
 	IgnoreSignals  bool          // SIGINT and SIGTERM do nothing
 	ByMessage      bool          // it must be interrupted by message
+	OnlyTCP        bool          // it knows no local sockets, as several kernels
 	Language       string        // default: python
 	Record         string        // file that gets every message received, as JSON lines
 }
@@ -108,6 +109,9 @@ func (c Child) run(connection jupyter.Connection) error {
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	fmt.Fprint(os.Stderr, c.BootText)
 	time.Sleep(c.Boot)
+	if c.OnlyTCP && connection.Transport != jupyter.TCP {
+		die(fmt.Errorf("transport %q", connection.Transport))
+	}
 	if c.BootExit != 0 {
 		os.Exit(c.BootExit)
 	}
