@@ -9,8 +9,7 @@ function (config) {
   before?.stop();
   const card = document.currentScript?.previousElementSibling;
   const line = card?.querySelector(".outlast-connection");
-  const state = before?.state ?? { lostAt: null, text: "", calling: false };
-  state.aliveAt = Date.now(); // the kernel has just sent this card, or the page has
+  const state = before?.state ?? { lostAt: null, text: "", calling: false, activity: "", activeAt: 0 };
 
   const say = (text) => {
     state.text = text;
@@ -69,18 +68,26 @@ function (config) {
         "Should the live view stand still, %attach shows it again, and %replay what a cell printed meanwhile.",
     );
     state.lostAt = null;
-    state.aliveAt = Date.now(); // what it sent while we were away may be gone
+    state.activity = "";
   };
 
-  // The card is sent anew with every sign of life of the kernel.
-  const silent = () => config.working && Date.now() - state.aliveAt > 3 * config.beat + 10000;
+  // Whether the server has seen no sign of life for so long that some are missing.
+  // Clocks may differ, so what counts is whether its last one stays the same.
+  const silent = (kernel) => {
+    if (state.activity !== kernel.last_activity) {
+      state.activity = kernel.last_activity;
+      state.activeAt = Date.now();
+    }
+    return config.working && Date.now() - state.activeAt > 3 * config.beat + 10000;
+  };
 
   const look = async (active) => {
     if (card && !card.isConnected) return stop();
     if (config.colab && !navigator.onLine) return lost();
-    let answer;
+    let answer, kernel;
     try {
       answer = await ask(active);
+      if (answer?.ok) kernel = await answer.json();
     } catch {
       return lost();
     }
@@ -93,8 +100,8 @@ function (config) {
     }
     if (answer && !answer.ok) return lost(); // a hub or a proxy, without the server behind it
     found();
-    if (silent()) {
-      say(`⚠ The kernel has given no sign of life since ${time(new Date(state.aliveAt))}. If it was restarted, run %keepalive again.`);
+    if (kernel && silent(kernel)) {
+      say(`⚠ The kernel has given no sign of life since ${time(new Date(state.activeAt))}. If it was restarted, run %keepalive again.`);
     }
   };
 
@@ -116,6 +123,10 @@ function (config) {
   };
   cards.kernels[config.kernel] = { state, stop };
   cards.watch = watch;
+  if (!before && Math.abs(Date.now() - config.at) > 10000) {
+    // The page shows a card that was saved, and which the kernel cannot replace any more.
+    state.text = `This card is as it was at ${time(new Date(config.at))}. %keepalive status says how it is now, %attach shows what trains.`;
+  }
   if (state.text) say(state.text);
   watch();
 }

@@ -117,7 +117,7 @@ func (k *keeper) card() View {
 // script returns the page's script, told what it needs to know.
 func script(d *Deps, s keptAlive) string {
 	config, err := json.Marshal(map[string]any{
-		"colab": d.Host.colab(), "kernel": d.KernelID, "working": len(s.runs) > 0,
+		"colab": d.Host.colab(), "kernel": d.KernelID, "working": len(s.runs) > 0, "at": time.Now().UnixMilli(),
 		"beat": s.every.Milliseconds(), "watch": (s.every / 2).Milliseconds(),
 	})
 	if err != nil {

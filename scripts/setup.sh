@@ -9,6 +9,8 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly VENV=.venv
 readonly DEBIAN_PACKAGES=(python3-venv python3-torch python3-sklearn)
+# For tests only: a browser for JupyterLab, and an old Jupyter like Colab's.
+readonly DEBIAN_TEST_PACKAGES=(chromium python3-ipykernel python3-jupyter-client)
 readonly DEBIAN_PYTHON=/usr/bin/python3
 readonly TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 
@@ -21,24 +23,28 @@ fail() {
 
 installed() { dpkg-query -W -f='${db:Status-Status}' "$1" 2>/dev/null | grep -qx installed; }
 
-# missing_packages prints the Debian packages that are not there yet.
-missing_packages() {
-	local package
-	for package in "${DEBIAN_PACKAGES[@]}"; do
-		installed "$package" || echo "$package"
-	done
-	# NVML is reached through cgo, and so is the race detector.
-	command -v gcc >/dev/null || printf '%s\n' gcc libc6-dev
-}
-
-# install_packages returns false where Debian's relatives lack a package, torch most of all.
+# install_packages installs what is not there yet. It returns false where Debian's relatives lack a package, torch most
+# of all.
 install_packages() {
-	local -a missing
-	mapfile -t missing < <(missing_packages)
+	local package
+	local -a missing=()
+	for package in "$@"; do
+		installed "$package" || missing+=("$package")
+	done
 	[ ${#missing[@]} -gt 0 ] || return 0
 	say "installing system packages: ${missing[*]}"
 	apt-get update -qq
 	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+}
+
+# install_debian goes on with PyPI, and without some tests, where a package cannot be had.
+install_debian() {
+	local -a compiler=()
+	# NVML is reached through cgo, and so is the race detector.
+	command -v gcc >/dev/null || compiler=(gcc libc6-dev)
+	install_packages "${DEBIAN_PACKAGES[@]}" ${compiler[@]+"${compiler[@]}"} ||
+		say "not every package could be installed; going on with PyPI"
+	install_packages "${DEBIAN_TEST_PACKAGES[@]}" || say "not every package could be installed; some tests will be skipped"
 }
 
 works() { "$1" -c "import sys; sys.exit(sys.version_info < (3, 11))" 2>/dev/null; }
@@ -113,7 +119,7 @@ check() {
 }
 
 if [ -z "${PYTHON:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
-	install_packages || say "not every package could be installed; going on with PyPI"
+	install_debian
 fi
 command -v go >/dev/null || fail "go is missing. Install Go 1.26 or newer from https://go.dev/dl"
 python=$(choose_python)
