@@ -23,8 +23,8 @@ FLAG = re.compile(r"(?<!\S)(--[a-z][a-z-]*|-[a-z])(?![\w-])")
 # Verbs of ours that nobody types.
 HIDDEN = {"help", "kernel", "supervise"}
 
-# JupyterHub's.
-FOREIGN = {"--max-age"}
+# Each verb answers the first; the second is JupyterHub's.
+FOREIGN = {"--help", "--max-age"}
 
 # Magics of IPython's own that the notebooks use.
 IPYTHON = {"%pip"}
@@ -79,8 +79,8 @@ def test_every_verb_and_flag_exists() -> None:
 
 
 def test_every_flag_that_stands_alone_exists() -> None:
-    verbs = commands(VERB, DOCUMENTS).keys() | {"train", "gpu", "install"}
-    help_texts = "\n".join(rig.outlast(v, "--help").stdout for v in verbs - HIDDEN)
+    verbs = ["train", "resume", "results", "logs", "gpu", "install", "store"]
+    help_texts = "\n".join(rig.outlast(v, "--help").stdout for v in verbs)
     alone = {flag for name in everything() for line in said(name) if line.startswith("--") for flag in flags_of(line)}
     assert "--max-hours" in alone, "the documents are read"
     missing = {f for f in alone - FOREIGN if not re.search(rf"{f}\b", help_texts)}
