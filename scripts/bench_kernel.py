@@ -1,0 +1,220 @@
+"""Measures the kernel beside the bare ipykernel, interleaved in one run, and prints ratios.
+
+What is measured is what a front end sees through pyzmq: round trips, rates, and times from the start of the process.
+`--messages 1000000` looks longer for growing memory. A ratio above 1 is slower than ipykernel, but for rates, where
+it is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from jupyter_client.blocking import BlockingKernelClient
+from jupyter_client.manager import KernelManager
+
+ROOT = Path(__file__).resolve().parent.parent
+BINARY = Path(os.environ.get("OUTLAST_BINARY", ROOT / "outlast"))
+PATIENCE = 300.0
+
+
+class Kernel:
+    """A kernel, started as a server does it, and a client of it."""
+
+    def __init__(self, specs: Path, name: str) -> None:
+        self.name = name
+        self.manager = KernelManager(kernel_name=name)
+        self.manager.kernel_spec_manager.kernel_dirs = [str(specs), *self.manager.kernel_spec_manager.kernel_dirs]
+        paths = [str(specs.parent), str(Path(sys.prefix) / "share" / "jupyter")]
+        env = os.environ | {"JUPYTER_PATH": os.pathsep.join(paths), "VIRTUAL_ENV": sys.prefix}
+        self.began = time.perf_counter()
+        self.manager.start_kernel(env=env)
+        self.client: BlockingKernelClient = self.manager.blocking_client()
+        self.client.start_channels(hb=False)
+
+    def since_start(self) -> float:
+        return time.perf_counter() - self.began
+
+    def info(self) -> float:
+        """Seconds until kernel_info is answered on control."""
+        began = time.perf_counter()
+        self.client.session.send(self.client.control_channel.socket, "kernel_info_request", {})
+        self.client.get_control_msg(timeout=PATIENCE)
+        return time.perf_counter() - began
+
+    def run(self, code: str) -> tuple[float, float]:
+        """Runs a cell; returns the seconds until its reply and until its idle."""
+        began = time.perf_counter()
+        msg_id = self.client.execute(code)
+        while self.client.get_shell_msg(timeout=PATIENCE)["parent_header"].get("msg_id") != msg_id:
+            pass
+        replied = time.perf_counter() - began
+        while True:
+            message = self.client.get_iopub_msg(timeout=PATIENCE)
+            if message["parent_header"].get("msg_id") == msg_id and message["content"].get("execution_state") == "idle":
+                return replied, time.perf_counter() - began
+
+    def drain(self, code: str) -> tuple[float, int, int]:
+        """Runs a cell whose output is only counted: seconds, messages, bytes."""
+        socket = self.client.iopub_channel.socket
+        began = time.perf_counter()
+        msg_id = self.client.execute(code).encode()
+        count = size = 0
+        while True:
+            frames = socket.recv_multipart()
+            count += 1
+            size += len(frames[-1])
+            if msg_id in frames[-3] and b'"idle"' in frames[-1]:
+                break
+        took = time.perf_counter() - began
+        self.client.get_shell_msg(timeout=PATIENCE)
+        return took, count, size
+
+    def resident(self) -> float:
+        """Memory of the process that Jupyter started, in MiB."""
+        status = Path(f"/proc/{self.manager.provisioner.pid}/status").read_text()
+        return int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]) / 1024
+
+    def close(self) -> None:
+        self.client.stop_channels()
+        self.manager.shutdown_kernel(now=True)
+
+
+@contextmanager
+def installed() -> Iterator[Path]:
+    """The folder of a kernelspec that was installed for this run only."""
+    with tempfile.TemporaryDirectory() as prefix:
+        subprocess.run([BINARY, "install", "--prefix", prefix], check=True, stdout=subprocess.DEVNULL)
+        yield Path(prefix) / "share" / "jupyter" / "kernels"
+
+
+BARE, OURS = "python3", "outlast"
+DISPLAYS = "from IPython.display import display\nfor i in range({n}): display({{'text/plain': 'x'}}, raw=True)"
+PRINTS = "for i in range({n}): print('x', flush=True)"
+LARGE = "text = 'x' * (1 << 20)\nfor i in range(64): print(text)"
+
+
+def starts(specs: Path, times: int) -> dict[str, dict[str, list[float]]]:
+    """Times from the start of the process, in ms: to kernel_info, and to the end of the first cell."""
+    found = {name: {"info": [], "first": []} for name in (BARE, OURS)}
+    for _ in range(times + 1):  # the first warms disks and caches
+        for name in (BARE, OURS):
+            kernel = Kernel(specs, name)
+            kernel.info()
+            found[name]["info"].append(kernel.since_start() * 1000)
+            kernel.client.execute("pass")
+            kernel.client.get_shell_msg(timeout=PATIENCE)
+            found[name]["first"].append(kernel.since_start() * 1000)
+            kernel.close()
+    return {name: {what: values[1:] for what, values in lists.items()} for name, lists in found.items()}
+
+
+def interleaved(kernels: dict[str, Kernel], rounds: int, measure: Callable[[Kernel], list[float]]) -> dict[str, list]:
+    """What measure gives for each kernel, in turns."""
+    found: dict[str, list[float]] = {name: [] for name in kernels}
+    for i in range(rounds):
+        for name in sorted(kernels, reverse=bool(i % 2)):
+            found[name] += measure(kernels[name])
+    return found
+
+
+def percentile(values: list[float], percent: float) -> float:
+    return sorted(values)[min(len(values) - 1, int(len(values) * percent / 100))]
+
+
+def row(what: str, bare: float, ours: float, unit: str, target: str) -> str:
+    return f"{what:<34} {bare:>10.2f} {ours:>10.2f} {unit:<6} {ours / bare:>6.2f}×  {target}"
+
+
+def trips(kernels: dict[str, Kernel], rounds: int) -> list[str]:
+    for kernel in kernels.values():
+        for _ in range(50):
+            kernel.run("pass")
+    replies = interleaved(kernels, rounds, lambda k: [k.run("pass")[0] * 1000 for _ in range(100)])
+    idles = interleaved(kernels, rounds, lambda k: [k.run("pass")[1] * 1000 for _ in range(100)])
+    infos = interleaved(kernels, rounds, lambda k: [k.info() * 1000 for _ in range(50)])
+    rows = []
+    for what, values, percent, target in (
+        ("execute, reply, p50", replies, 50, "≤ 1.05×"),
+        ("execute, reply, p99", replies, 99, "≤ 1.10×"),
+        ("execute, idle, p50", idles, 50, "≤ 1.05×"),
+        ("execute, idle, p99", idles, 99, "≤ 1.10×"),
+        ("kernel_info, p50", infos, 50, ""),
+    ):
+        rows.append(row(what, percentile(values[BARE], percent), percentile(values[OURS], percent), "ms", target))
+    return rows
+
+
+def rates(kernels: dict[str, Kernel], rounds: int) -> list[str]:
+    rows = []
+    for what, code, n in (("display_data", DISPLAYS, 3000), ("flushed prints", PRINTS, 3000)):
+
+        def rate(kernel: Kernel, code: str = code, n: int = n) -> list[float]:
+            took, count, _ = kernel.drain(code.format(n=n))
+            assert count >= n, f"{kernel.name} delivered {count} of {n}"
+            return [n / took]
+
+        found = interleaved(kernels, rounds, rate)
+        rows.append(row(what, statistics.median(found[BARE]), statistics.median(found[OURS]), "1/s", "≥ 1.00×"))
+
+    def large(kernel: Kernel) -> list[float]:
+        took, _, size = kernel.drain(LARGE)
+        assert size >= 64 << 20, f"{kernel.name} delivered {size} bytes"
+        return [took]
+
+    found = interleaved(kernels, rounds, large)
+    rows.append(row("64 MiB of output", statistics.median(found[BARE]), statistics.median(found[OURS]), "s", "≤ 1.10×"))
+    return rows
+
+
+def growth(kernel: Kernel, messages: int) -> str:
+    """Memory before and after many messages."""
+    kernel.drain(PRINTS.format(n=20_000))
+    before = kernel.resident()
+    for _ in range(max(1, messages // 20_000)):
+        kernel.drain(PRINTS.format(n=20_000))
+    after = kernel.resident()
+    return f"memory after {messages:,} messages: {before:.1f} -> {after:.1f} MiB (target: no growth)"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rounds", type=int, default=6, help="how often each kernel has its turn")
+    parser.add_argument("--starts", type=int, default=4, help="how often each kernel is started")
+    parser.add_argument("--messages", type=int, default=100_000, help="how many messages memory is watched for")
+    parser.add_argument("--json", type=Path, help="write the rows there too")
+    options = parser.parse_args()
+    with installed() as specs:
+        begun = starts(specs, options.starts)
+        kernels = {name: Kernel(specs, name) for name in (BARE, OURS)}
+        for kernel in kernels.values():
+            kernel.client.wait_for_ready(timeout=PATIENCE)
+            kernel.run("pass")
+        idle = kernels[OURS].resident()
+        rows = [
+            row("start to kernel_info", *(statistics.median(begun[n]["info"]) for n in (BARE, OURS)), "ms", "≤ 60 ms"),
+            row("start to first cell", *(statistics.median(begun[n]["first"]) for n in (BARE, OURS)), "ms", "≤ 1.05×"),
+            *trips(kernels, options.rounds),
+            *rates(kernels, max(3, options.rounds // 2)),
+        ]
+        print(f"{'':<34} {'ipykernel':>10} {'outlast':>10} {'':<6} {'ratio':>7}  target")
+        print("\n".join(rows), flush=True)
+        print(f"memory of the Go process, idle: {idle:.1f} MiB (target: 25)")
+        print(growth(kernels[OURS], options.messages))
+        for kernel in kernels.values():
+            kernel.close()
+        if options.json:
+            options.json.write_text(json.dumps(rows, ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    main()
