@@ -21,6 +21,8 @@ const (
 	// forkLimit is how long it may take to answer an order, which takes it
 	// milliseconds.
 	forkLimit = 20 * time.Second
+	// reportLimit is how long it may take to say that a worker has ended.
+	reportLimit = 5 * time.Second
 	// endLimit is how long it may take to end when its socket is closed.
 	endLimit = 2 * time.Second
 	// mostAnswer is the length of an answer, in bytes: some numbers, or the names
@@ -36,10 +38,10 @@ type forkServer struct {
 	gone    chan struct{} // closed when it has ended and what it said is read
 	answers chan answerOf // to what was asked last
 
-	asking sync.Mutex // one order at a time
+	asking    sync.Mutex    // one order at a time
+	forkLimit time.Duration // see the constant
 
-	mu      sync.Mutex
-	workers map[int]chan ending
+	workers map[int]chan ending // of the goroutine that hears
 }
 
 // answerOf is a line of the server.
@@ -50,6 +52,8 @@ type answerOf struct {
 	Failed  string `json:"failed"`
 	Ended   int    `json:"ended"`
 	Status  uint32 `json:"status"` // as wait(2) gives it
+
+	end chan ending // of the worker that was started: it may have ended already
 }
 
 // startForkServer starts cmd and waits until it has imported everything. It
@@ -60,7 +64,10 @@ func startForkServer(ctx context.Context, cmd *exec.Cmd) (*forkServer, error) {
 		return nil, fmt.Errorf("make socket: %w", err)
 	}
 	cmd.ExtraFiles = []*os.File{theirs}
-	f := &forkServer{cmd: cmd, link: link, gone: make(chan struct{}), answers: make(chan answerOf, 1), workers: map[int]chan ending{}}
+	f := &forkServer{
+		cmd: cmd, link: link, gone: make(chan struct{}), answers: make(chan answerOf, 1),
+		workers: map[int]chan ending{}, forkLimit: forkLimit,
+	}
 	started := make(chan error, 1)
 	go f.live(started) // ended by close
 	err = <-started
@@ -74,6 +81,7 @@ func startForkServer(ctx context.Context, cmd *exec.Cmd) (*forkServer, error) {
 		err = errors.New(said.Refused)
 	}
 	if err != nil {
+		f.cmd.Process.Kill() //nolint:errcheck // it may have ended
 		f.close()
 		return nil, err
 	}
@@ -128,18 +136,20 @@ func (f *forkServer) hear() {
 		if json.Unmarshal(line[:n], &said) != nil {
 			return // it is none of ours
 		}
-		f.mu.Lock()
-		if said.Started != 0 {
-			f.workers[said.Started] = make(chan ending, 1)
-		}
-		end := f.workers[said.Ended]
-		delete(f.workers, said.Ended)
-		f.mu.Unlock()
-		switch {
-		case end != nil:
+		if end := f.workers[said.Ended]; end != nil {
 			end <- endingBy(syscall.WaitStatus(said.Status))
-		case said.Ended == 0:
-			f.answers <- said
+			delete(f.workers, said.Ended)
+		}
+		if said.Ended != 0 {
+			continue
+		}
+		if said.Started != 0 {
+			said.end = make(chan ending, 1)
+			f.workers[said.Started] = said.end
+		}
+		select {
+		case f.answers <- said:
+		default: // nobody asked
 		}
 	}
 }
@@ -177,7 +187,7 @@ func (f *forkServer) fork(ctx context.Context, o order, given []*os.File) (proce
 		f.close()
 		return nil, fmt.Errorf("order worker: %w", err)
 	}
-	said, err := f.answer(context.WithoutCancel(ctx), forkLimit)
+	said, err := f.answer(context.WithoutCancel(ctx), f.forkLimit)
 	if err != nil {
 		f.close() // it may have forked one that we do not know
 		return nil, fmt.Errorf("order worker: %w", err)
@@ -185,10 +195,7 @@ func (f *forkServer) fork(ctx context.Context, o order, given []*os.File) (proce
 	if said.Started == 0 {
 		return nil, fmt.Errorf("order worker: %s", said.Failed)
 	}
-	f.mu.Lock()
-	end := f.workers[said.Started]
-	f.mu.Unlock()
-	return &forked{f, identify(said.Started), end}, nil
+	return &forked{f, identify(said.Started), said.end}, nil
 }
 
 // over reports whether the server has ended.
@@ -229,21 +236,39 @@ var _ process = (*forked)(nil)
 func (p *forked) pid() int { return p.id.pid }
 
 // wait implements process. A worker whose server was ended was ended with it.
+// A server that does not say that its worker has ended is no longer relied on.
 func (p *forked) wait() (ending, error) {
-	select {
-	case end := <-p.end:
-		return end, nil
-	case <-p.server.gone:
+	look := time.NewTicker(reportLimit / 2)
+	defer look.Stop()
+	for missed := 0; ; {
+		select {
+		case end := <-p.end:
+			return end, nil
+		case <-p.server.gone:
+			return p.orphaned(), nil
+		case <-look.C:
+			if p.id.works() {
+				continue
+			}
+			if missed++; missed > 2 {
+				p.server.close()
+			}
+		}
 	}
+}
+
+// orphaned returns how the worker of a server that is gone has ended, once it
+// has.
+func (p *forked) orphaned() ending {
 	select {
 	case end := <-p.end: // just before
-		return end, nil
+		return end
 	default:
 	}
 	for end := time.Now().Add(fenceWait); p.id.works() && time.Now().Before(end); time.Sleep(reapInterval) {
 		p.id.killGroup() //nolint:errcheck // its server's death has done so
 	}
-	return ending{-1, syscall.SIGKILL.String(), false}, nil
+	return ending{-1, syscall.SIGKILL.String(), false}
 }
 
 // reapInterval is how often we look whether a process is gone that is not our
