@@ -100,7 +100,7 @@ func (k *keeper) watch(ctx context.Context, live Live, dir string, working func(
 			busy = on
 			working(on)
 		}
-		due := busy && now.Sub(s.beat) >= s.every
+		due := busy && now.Sub(s.beat) >= s.every-lookInterval/2 // a tick may come a little early
 		warned := k.deps.nearLimit()
 		if due || over || warned != s.warned || !slices.Equal(runs, s.runs) {
 			k.note(func(s *keptAlive) {
