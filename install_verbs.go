@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -229,7 +231,26 @@ func (p *program) childSpec(name, prefix string) (install.Spec, error) {
 		spec, err = install.Find(name, install.SearchPath(p.env.lookup, prefix))
 	}
 	err = p.complete(&spec, name, prefix, err)
+	p.quiet(&spec)
 	return spec, err
+}
+
+// debuggerWarning is how ipykernel's own installer silences what its debugger
+// says at start-up about frozen modules.
+const debuggerWarning = "PYDEVD_DISABLE_FILE_VALIDATION"
+
+// quiet silences that warning. Without us nobody is there yet to hear it; with
+// us the front end is, and shows it in the first cell.
+func (p *program) quiet(spec *install.Spec) {
+	launcher := slices.ContainsFunc(spec.Argv, func(arg string) bool { return strings.HasSuffix(arg, "kernel_launcher") })
+	_, ours := p.env.lookup(debuggerWarning)
+	_, theirs := spec.Env[debuggerWarning]
+	if !launcher || ours || theirs {
+		return
+	}
+	env := map[string]string{debuggerWarning: "1"}
+	maps.Copy(env, spec.Env)
+	spec.Env = env
 }
 
 // complete does what Jupyter does with the result of a search: an environment

@@ -159,7 +159,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	p.crew.wait()
 	p.close()
 	if cause := context.Cause(ctx); errors.Is(cause, errShutdown) || errors.Is(cause, errOrphaned) {
-		p.config.Log.InfoContext(ctx, "kernel ended", "why", cause.Error())
+		p.config.Log.DebugContext(ctx, "kernel ended", "why", cause.Error())
 		return nil
 	}
 	return err
