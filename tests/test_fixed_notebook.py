@@ -72,10 +72,16 @@ class Machine:
         said = json.loads(rig.outlast("results", "farm", "--dir", self.data, "--json").stdout)
         return {m["name"]: m for m in said["models"]}
 
-    def attempted(self) -> set[str]:
-        """The models that this machine has begun or gone on to train."""
+    def attempts(self) -> dict[str, int]:
+        """The models that this machine has trained, each with the step at which it began."""
         lines = map(json.loads, (self.data / "farm" / "ledger.jsonl").read_text().splitlines())
-        return {line["model"] for line in lines if line["type"] == "start"}
+        return {line["model"]: line.get("from_step", 0) for line in lines if line["type"] == "start"}
+
+    def adapter(self, model: str) -> dict:
+        """The trained tensors of a finished model."""
+        import torch
+
+        return torch.load(Path(self.results()[model]["final"]) / "adapter.pt")
 
 
 Start = Callable[[str], Machine]
@@ -122,13 +128,10 @@ def test_all_39_models_are_trained_from_top_to_bottom(tmp_path: Path, start: Sta
 
 
 def test_a_checkpoint_holds_the_adapter_and_not_the_model(start: Start) -> None:
-    import torch
-
     machine = start("user")
     machine.execute(machine.client(SETTING="smoke", STORE="none", ONLY="bert-base"))
 
-    final = Path(machine.results()["bert-base"]["final"])
-    adapter = torch.load(final / "adapter.pt")
+    adapter = machine.adapter("bert-base")
     assert all("lora_" in n or "classifier" in n for n in adapter), list(adapter)
     trained = [v for n, v in adapter.items() if "lora_B" in n]
     assert trained, list(adapter)
@@ -136,22 +139,36 @@ def test_a_checkpoint_holds_the_adapter_and_not_the_model(start: Start) -> None:
 
 
 def test_a_second_machine_continues_from_the_store_alone(tmp_path: Path, start: Start) -> None:
-    parameters = {"SETTING": "smoke", "ONLY": ",".join(SIX), "STORE": str(tmp_path / "drive")}
+    parameters = {"SETTING": "smoke", "ONLY": ",".join(SIX), "EPOCHS": 8, "CHECKPOINT_EVERY": "5steps"}
+    store = str(tmp_path / "drive")
     first = start("first")
-    cut_short(first, first.client(**parameters), lambda: len(done(first)) >= 2)
+    cut_short(first, first.client(**parameters, STORE=store), lambda: in_the_middle(first))
     finished = {name: rig.metrics(first.data, name, "farm") for name in done(first)}
     assert 2 <= len(finished) < len(SIX), "the machine went away in the middle"
     shutil.rmtree(first.folder)
 
     second = start("second")
-    book = second.execute(second.client(**parameters))
+    book = second.execute(second.client(**parameters, STORE=store))
 
-    results = second.results()
-    assert {name: m["state"] for name, m in results.items()} == dict.fromkeys(SIX, "done")
+    assert {name: m["state"] for name, m in second.results().items()} == dict.fromkeys(SIX, "done")
     assert "was brought from the store and verified" in printed(book)
     for name, metrics in finished.items():
         assert rig.metrics(second.data, name, "farm") == metrics
-    assert second.attempted() == set(SIX) - finished.keys(), "what was finished is not trained again"
+    attempts = second.attempts()
+    assert attempts.keys() == set(SIX) - finished.keys(), "what was finished is not trained again"
+    assert max(attempts.values()) >= 5, "the one that was cut short goes on, and does not begin anew"
+
+    undisturbed = start("undisturbed")
+    undisturbed.execute(undisturbed.client(**parameters, STORE="none"))
+    for name in SIX:
+        same(undisturbed.adapter(name), second.adapter(name), name)
+
+
+def same(want: dict, have: dict, name: str) -> None:
+    """Asserts that two adapters are the same to the bit."""
+    assert want.keys() == have.keys(), name
+    for key, tensor in want.items():
+        assert tensor.equal(have[key]), f"{name}: {key}"
 
 
 def test_a_model_that_is_not_in_the_list_stops_with_a_sentence(start: Start) -> None:
@@ -166,6 +183,12 @@ def done(machine: Machine) -> list[str]:
     """The models that are finished and in the store."""
     models = machine.state()["models"]
     return [m["name"] for m in models if m["state"] == "done" and m["checkpoint"]["durability"] == "handed"]
+
+
+def in_the_middle(machine: Machine) -> bool:
+    """Whether two models are done, and a third is in its first half with a checkpoint in the store."""
+    begun = [m["checkpoint"] for m in machine.state()["models"] if m["state"] == "running" and m.get("checkpoint")]
+    return len(done(machine)) >= 2 and any(c["durability"] == "handed" and c["step"] <= 48 for c in begun)
 
 
 def cut_short(machine: Machine, client: NotebookClient, when: Callable[[], object]) -> None:
