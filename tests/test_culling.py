@@ -70,7 +70,7 @@ def culled(kernel: Kernel) -> None:
 
 
 def spared(kernel: Kernel, run: str) -> set[datetime]:
-    """Looks on for twice the time after which an idle kernel would be gone; returns the signs of life that were seen."""
+    """Looks on for twice the time after which an idle kernel would be gone; returns the signs of life seen."""
     rig.wait_for("a busy kernel", lambda: kernel.model()["execution_state"] == "busy", IDLE)
     signs = set()
     end = time.monotonic() + 2 * IDLE
