@@ -24,8 +24,10 @@ type Entry struct {
 // concurrently; they stop when ctx ends, and leave nothing half visible.
 type Store interface {
 	// Put replaces the file called name. Content that is not want is refused;
-	// an empty want.SHA256 means that it is not known. The result says how safe
-	// the file now is.
+	// an empty want.SHA256 means that it is not known. A reader that is an
+	// io.Seeker too may be read again, from where it stands, while Put runs: give
+	// a large file as one, and a fault on the way costs little. The result says
+	// how safe the file now is.
 	Put(ctx context.Context, name string, r io.Reader, want durable.Digest) (Durability, error)
 	// Get returns the content of a file, or ErrNotFound.
 	Get(ctx context.Context, name string) (io.ReadCloser, error)

@@ -220,6 +220,7 @@ func TestSourceThatChangesIsNotPublished(t *testing.T) {
 	changing := &changingFile{Reader: bytes.NewReader(content), content: content}
 	_, err := s.Put(t.Context(), "file", changing, want)
 	require.ErrorIs(t, err, errContent)
+	require.Zero(t, server.Count(drivetest.OpDelete), "it was there for a moment")
 	require.Empty(t, files(server))
 	requireAbsent(t, s, "file")
 }

@@ -43,13 +43,12 @@ func (t *tries) again(ctx context.Context, err error) error {
 		t.renew = true
 		return nil
 	case limited:
-		wait := retryAfter(err, time.Now())
-		s.pace.slow(wait, s.cfg.Pause)
+		s.pace.slow(retryAfter(err, time.Now()), s.cfg.Pause) // the next try waits for its turn
 		t.fails++
 		if t.fails >= s.cfg.Tries {
 			return s.rateProblem(t, err)
 		}
-		return sleep(ctx, max(wait, t.pause()))
+		return sleep(ctx, t.pause())
 	case passing:
 		t.fails++
 		if t.fails >= s.cfg.Tries {

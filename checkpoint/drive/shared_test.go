@@ -84,6 +84,22 @@ func TestWhatListingsLackIsKnownByID(t *testing.T) {
 	require.Len(t, files(server), 1)
 }
 
+// What the journal remembers and another machine has deleted is not listed.
+func TestListForgetsWhatIsGone(t *testing.T) {
+	server := drivetest.Start(t, drivetest.Options{})
+	cfg := config(server)
+	cfg.Journal = journal(t)
+	s, err := drive.New(t.Context(), cfg)
+	require.NoError(t, err)
+	put(t, s, "run/a", []byte("a"))
+	put(t, s, "run/b", []byte("b"))
+	require.NoError(t, s.Close())
+	require.NoError(t, open(t, config(server)).Delete(t.Context(), "run/b"))
+	entries, err := open(t, cfg).List(t.Context(), "run/")
+	require.NoError(t, err)
+	require.Equal(t, []checkpoint.Entry{{Name: "run/a", Size: 1}}, entries)
+}
+
 // A lost journal costs time, and nothing else.
 func TestLostJournalIsSlowerNeverWrong(t *testing.T) {
 	server := drivetest.Start(t, drivetest.Options{})
@@ -164,6 +180,54 @@ func TestFilesOfAnotherSignInAreOurs(t *testing.T) {
 	requireHas(t, s, "run/model", []byte("by Colab"))
 	require.NoError(t, s.Delete(t.Context(), "run/model"))
 	require.Len(t, files(server), 1)
+}
+
+// A person has put one file into the trash: it is not there any more.
+func TestTrashedFileIsSentAgain(t *testing.T) {
+	server := drivetest.Start(t, drivetest.Options{})
+	s := open(t, config(server))
+	put(t, s, "run/file", []byte("content"))
+	server.Trash(files(server)["Outlast/tests/run/file"][0].ID, true)
+	put(t, s, "run/file", []byte("content"))
+	require.Len(t, files(server)["Outlast/tests/run/file"], 1)
+}
+
+// A crash between making a version and deleting the one before it leaves both.
+// The number decides, whatever the clocks say.
+func TestHighestNumberWins(t *testing.T) {
+	server := drivetest.Start(t, drivetest.Options{})
+	put(t, open(t, config(server)), "run/other", []byte("x"))
+	folder := folderOf(t, server, "Outlast/tests/run")
+	server.Plant(folder, "file", []byte("new"), map[string]string{"outlast": "1", "seq": "10"})
+	server.Advance(time.Hour)
+	server.Plant(folder, "file", []byte("old"), map[string]string{"outlast": "1", "seq": "9"})
+	s := open(t, config(server))
+	requireHas(t, s, "run/file", []byte("new"))
+	put(t, s, "run/file", []byte("newest"))
+	require.Len(t, files(server)["Outlast/tests/run/file"], 1)
+}
+
+// A folder that a Put is about to use is not tidied away because its last file
+// is deleted meanwhile.
+func TestFolderInUseIsNotTidiedAway(t *testing.T) {
+	server := drivetest.Start(t, drivetest.Options{})
+	cfg := config(server)
+	cfg.Stall = time.Second
+	s := open(t, cfg)
+	put(t, s, "run/40/old", []byte("old"))
+	server.Inject(drivetest.Fault{Op: drivetest.OpCreate, Kind: drivetest.Stall})
+	ended := make(chan error, 1)
+	go func() {
+		_, err := s.Put(t.Context(), "run/40/new", bytes.NewReader([]byte("new")), digestOf([]byte("new")))
+		ended <- err
+	}()
+	<-server.Stalled()
+	require.NoError(t, s.Delete(t.Context(), "run/40/old"))
+	for _, f := range server.Files() {
+		require.False(t, f.Trashed, f.Path)
+	}
+	require.NoError(t, <-ended)
+	requireHas(t, s, "run/40/new", []byte("new"))
 }
 
 // Deletes are for good: the trash does not fill with checkpoints.
