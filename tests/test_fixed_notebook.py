@@ -179,6 +179,14 @@ def test_a_model_that_is_not_in_the_list_stops_with_a_sentence(start: Start) -> 
     assert not machine.data.exists(), "nothing was trained"
 
 
+def test_another_kernel_is_told_what_to_install(tmp_path: Path) -> None:
+    book = nbformat.read(NOTEBOOK, as_version=4)
+    client = NotebookClient(book, kernel_name="python3", timeout=60, resources={"metadata": {"path": tmp_path}})
+    with pytest.raises(CellExecutionError, match=r"There is no outlast-….whl beside this notebook") as error:
+        client.execute(env=rig.environment())
+    assert "Traceback" not in str(error.value)
+
+
 def done(machine: Machine) -> list[str]:
     """The models that are finished and in the store."""
     models = machine.state()["models"]
