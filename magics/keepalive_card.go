@@ -108,7 +108,7 @@ func (k *keeper) card() View {
 	v := factsView(k.facts())
 	if s := k.now(); s.ended.IsZero() {
 		v.HTML = `<div class="outlast-keepalive">` + v.HTML +
-			`<div class="outlast-connection" role="status" aria-live="polite" style="padding:0 15px;line-height:1.5"></div></div>` +
+			`<div class="outlast-connection" role="status" aria-live="polite" style="padding:0 15px;font-size:13px;line-height:1.5"></div></div>` +
 			script(k.deps, s)
 	}
 	return v
@@ -169,7 +169,7 @@ func enumerate(names []string) string { return strings.Join(names, ", ") }
 
 func factsView(facts []fact) View {
 	var text, page strings.Builder
-	page.WriteString(`<div style="border-left:3px solid currentColor;padding:2px 12px;line-height:1.5">`)
+	page.WriteString(`<div style="border-left:3px solid rgba(128,128,128,.6);padding:2px 12px;font-size:13px;line-height:1.5;max-width:110ch">`)
 	for _, f := range facts {
 		fmt.Fprintf(&text, "%s: %s.\n", f.label, f.text)
 		fmt.Fprintf(&page, "<div><b>%s:</b> %s.</div>", html.EscapeString(f.label), html.EscapeString(f.text))

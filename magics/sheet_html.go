@@ -13,9 +13,9 @@ import (
 const sheetHTML = `<div style="font-size:13px;line-height:1.5;overflow-x:auto;padding:2px 0">
 {{- if .Title}}<div style="margin:0 0 6px">{{title .Title}}</div>{{end}}
 {{- with .Share}}<div style="height:4px;max-width:640px;margin:0 0 8px;border-radius:2px;background:rgba(128,128,128,.25)"><div style="height:4px;border-radius:2px;width:{{percent .}}%;background:{{$.Accent}}"></div></div>{{end}}
-{{- if .Rows}}<table style="border-collapse:collapse;white-space:nowrap;margin:0 0 6px;border:none;color:inherit;font-size:inherit">
-<thead><tr style="background:none">{{range .Columns}}<th style="min-width:{{.Width}}ch;padding:2px 12px 3px 0;text-align:{{align .}};font-weight:500;border:none;border-bottom:1px solid rgba(128,128,128,.5)"><span style="opacity:.7">{{.Head}}</span></th>{{end}}</tr></thead>
-<tbody>{{range .Rows}}<tr style="background:none">{{range .Cells}}<td style="padding:2px 12px 2px 0;text-align:{{.Align}};border:none;font-variant-numeric:tabular-nums">{{.Body}}</td>{{end}}</tr>
+{{- if .Rows}}<table style="border-collapse:collapse;margin:0 0 6px;border:none;color:inherit;font-size:inherit">
+<thead><tr style="background:none">{{range .Columns}}<th style="min-width:{{.Width}}ch;padding:2px 12px 3px 0;white-space:nowrap;text-align:{{align .}};font-weight:500;border:none;border-bottom:1px solid rgba(128,128,128,.5)"><span style="opacity:.7">{{.Head}}</span></th>{{end}}</tr></thead>
+<tbody>{{range .Rows}}<tr style="background:none">{{range .Cells}}<td style="padding:2px 12px 2px 0;white-space:nowrap;text-align:{{.Align}};border:none;font-variant-numeric:tabular-nums">{{.Body}}</td>{{end}}</tr>
 {{end}}</tbody></table>{{end}}
 {{- with .More}}<div style="opacity:.7;margin:0 0 4px">{{.}}</div>{{end}}
 {{- range .Notes}}<div style="{{style .Tone}};white-space:pre-wrap;max-width:100ch">{{.Text}}</div>
