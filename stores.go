@@ -45,15 +45,20 @@ func (p *program) openStore(ctx context.Context, url string) (checkpoint.Store, 
 // openDrive opens a folder in Google Drive. What it remembers of ids and
 // unfinished uploads is kept on this machine.
 func (p *program) openDrive(ctx context.Context, name string) (*drive.Store, error) {
+	cfg := p.driveConfig(name)
+	sum := sha256.Sum256([]byte(name))
+	cfg.Journal = filepath.Join(p.env.cacheDir(), "drive", hex.EncodeToString(sum[:8])+".journal")
+	return drive.New(ctx, cfg)
+}
+
+func (p *program) driveConfig(name string) drive.Config {
 	home, err := os.UserHomeDir()
 	if err != nil {
 		home = "" // credentials are then looked for elsewhere
 	}
 	cfg := drive.FromEnvironment(p.env.lookup, home)
 	cfg.Folder, cfg.Log = name, p.logger()
-	sum := sha256.Sum256([]byte(name))
-	cfg.Journal = filepath.Join(p.env.cacheDir(), "drive", hex.EncodeToString(sum[:8])+".journal")
-	return drive.New(ctx, cfg)
+	return cfg
 }
 
 // closeStore lets go of a store. What a close could not write only costs time.
@@ -70,7 +75,8 @@ func (p *program) closeStore(store checkpoint.Store) {
 func (p *program) defaultStore(ctx context.Context) string {
 	name, _ := drive.Parse(defaultDrive)
 	if p.signedIn() {
-		if store, err := p.openDrive(ctx, name); err == nil {
+		// Without a journal, which is for whoever writes there.
+		if store, err := drive.New(ctx, p.driveConfig(name)); err == nil {
 			p.closeStore(store)
 			return defaultDrive
 		}

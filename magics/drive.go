@@ -72,7 +72,7 @@ const (
 func (d *Deps) colabCode(ctx context.Context, c *Call, word string) error {
 	if d.Host != HostColab {
 		hint := "sign in once in a terminal with: gcloud auth application-default login " +
-			"--scopes=openid,https://www.googleapis.com/auth/drive.file — or set GOOGLE_APPLICATION_CREDENTIALS to a file of credentials"
+			"--scopes=https://www.googleapis.com/auth/cloud-platform,https://www.googleapis.com/auth/drive.file — or set GOOGLE_APPLICATION_CREDENTIALS to a file of credentials"
 		if word == "mount" {
 			hint = "keep the copies in a folder that you have, --store /path, or in Drive without a mount, --store drive:Outlast"
 		}
