@@ -6,7 +6,9 @@ cells that hold both, and makes the magics IPython's own, so that they work in
 the middle of Python, complete on Tab and answer ``?``.
 """
 
+import contextlib
 import json
+import signal
 import socket
 import sys
 
@@ -52,7 +54,7 @@ def plain(value):
     if isinstance(value, (set, frozenset)):
         return sorted(value)
     if hasattr(value, "keys") and hasattr(value, "__getitem__"):
-        return {key: value[key] for key in value.keys()}
+        return {key: value[key] for key in value.keys()}  # noqa: SIM118  # it need not be a dict
     if hasattr(value, "__iter__"):
         return list(value)
     raise TypeError(f"a {type(value).__name__} is no plain data: use numbers, texts, lists and dicts")
@@ -115,32 +117,76 @@ def parent():
         return {}
 
 
+class Call:
+    """One call of a magic: a connection to Outlast, on which both sides speak lines of JSON."""
+
+    def __init__(self, stream):
+        self.stream = stream
+        self.busy = False  # a line is on its way: an interrupt must not tear it
+        self.ours = False  # the notebook's own code runs: an interrupt is its
+        self.waiting = 0
+
+    def send(self, **message):
+        line = json.dumps(message, default=str) + "\n"
+        self.busy = True
+        self.stream.write(line)
+        self.stream.flush()
+        self.busy = False
+        while self.waiting:
+            self.waiting -= 1
+            self.send(interrupt=True)
+
+    def interrupted(self, *_):
+        """Handles SIGINT: the magic is told, and says how it ends."""
+        if self.ours:
+            raise KeyboardInterrupt
+        if self.busy:
+            self.waiting += 1
+        else:
+            self.send(interrupt=True)
+
+    def lines(self):
+        while True:
+            try:
+                text = self.stream.readline()
+            except KeyboardInterrupt:  # where signals are not ours to handle
+                self.send(interrupt=True)
+                continue
+            if not text:
+                raise OutlastError("Outlast has ended: restart the kernel")
+            yield json.loads(text)
+
+
+@contextlib.contextmanager
+def handling(handler):
+    """Handles SIGINT, where this thread may."""
+    try:
+        before = signal.signal(signal.SIGINT, handler)
+    except ValueError:  # a subshell
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def call(name, cell, line, body):
     """Runs a magic in Outlast and shows here what it shows."""
     sys.stdout.flush()
     sys.stderr.flush()
     with connect() as s, s.makefile("rw", encoding="utf-8", newline="\n") as stream:
-
-        def send(**message):
-            stream.write(json.dumps(message, default=str) + "\n")
-            stream.flush()
-
-        send(token=config["token"], name=name, cell=cell, line=line, body=body, parent=parent())
-        while True:
-            try:
-                text = stream.readline()
-            except KeyboardInterrupt:
-                send(interrupt=True)
-                continue
-            if not text:
-                raise OutlastError("Outlast has ended: restart the kernel")
-            message = json.loads(text)
-            if message["op"] == "end":
-                return finish(message)
-            show(message, send)
+        one = Call(stream)
+        with handling(one.interrupted):
+            one.send(token=config["token"], name=name, cell=cell, line=line, body=body, parent=parent())
+            for message in one.lines():
+                if message["op"] == "end":
+                    break
+                show(message, one)
+    return finish(message)
 
 
-def show(message, send):
+def show(message, one):
     """Does one thing that a magic asks for."""
     content = message.get("content", {})
     if message["op"] == "stream":
@@ -155,16 +201,23 @@ def show(message, send):
             update=message["op"] == "update_display_data",
         )
     elif message["op"] == "eval":
-        try:
-            send(value=json.loads(evaluate(message["code"]).text))
-        except Exception as error:
-            send(error={"ename": type(error).__name__, "evalue": str(error)})
+        answer(one, lambda: json.loads(evaluate(message["code"]).text))
     elif message["op"] == "exec":
+        answer(one, lambda: exec(message["code"], ip.user_ns))
+
+
+def answer(one, work):
+    """Answers with what the notebook's own code gives."""
+    try:
+        one.ours = True
         try:
-            exec(message["code"], ip.user_ns)
-            send(value=None)
-        except Exception as error:
-            send(error={"ename": type(error).__name__, "evalue": str(error)})
+            value = work()
+        finally:
+            one.ours = False
+    except (Exception, KeyboardInterrupt) as error:
+        one.send(error={"ename": type(error).__name__, "evalue": str(error)})
+    else:
+        one.send(value=value)
 
 
 def finish(message):

@@ -47,7 +47,7 @@ type rig struct {
 
 // start runs a proxy over child. It is stopped when the test ends, and must
 // leave nothing behind.
-func start(t *testing.T, child kerneltest.Child, changes ...func(*kernel.Config)) *rig {
+func start(t testing.TB, child kerneltest.Child, changes ...func(*kernel.Config)) *rig {
 	t.Helper()
 	r := begin(t, child, changes...)
 	r.Frontend = kerneltest.NewFrontend(t, r.config.Connection)
@@ -56,7 +56,7 @@ func start(t *testing.T, child kerneltest.Child, changes ...func(*kernel.Config)
 }
 
 // begin is start without a front end.
-func begin(t *testing.T, child kerneltest.Child, changes ...func(*kernel.Config)) *rig {
+func begin(t testing.TB, child kerneltest.Child, changes ...func(*kernel.Config)) *rig {
 	t.Helper()
 	temp, err := os.MkdirTemp("", "kt") // a short path, for sockets
 	require.NoError(t, err)
@@ -100,7 +100,7 @@ func begin(t *testing.T, child kerneltest.Child, changes ...func(*kernel.Config)
 }
 
 // wait waits for the end of the kernel.
-func (r *rig) wait(t *testing.T) {
+func (r *rig) wait(t testing.TB) {
 	t.Helper()
 	select {
 	case <-r.ended:

@@ -140,3 +140,18 @@ def test_a_look_at_the_list_does_not_wait_for_a_busy_python(kernel: Kernel) -> N
     kernel.publications(running)
     kernel.client.get_shell_msg(timeout=10)
     assert kernel.run("pass").count == reply["content"]["execution_count"] + 1
+
+
+@pytest.mark.parametrize("indent", ["", "if True:\n    "])
+def test_an_interrupt_ends_what_a_magic_evaluates(kernel: Kernel, indent: str, tmp_path: Path) -> None:
+    mark = tmp_path / "asked"
+    (tmp_path / "none.py").touch()
+    kernel.run(f"class Slow:\n  def __iter__(self):\n    open({str(mark)!r}, 'w').close(); import time; time.sleep(60)")
+    kernel.run("slow = Slow()")
+    running = kernel.execute(f"{indent}%train x --script {tmp_path}/none.py --models slow")
+    rig.wait_for("the evaluation", mark.exists)
+    began = time.monotonic()
+    kernel.manager.interrupt_kernel()
+    assert kernel.finish(running).status == "error"
+    assert kernel.run("1 + 1").data() == ["2"]
+    assert time.monotonic() - began < 10

@@ -264,6 +264,13 @@ func (f *Frontend) Mute(request *jupyter.Message) {
 	f.muted = request.Header.ID
 }
 
+// Forget empties the log.
+func (f *Frontend) Forget() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.log = nil
+}
+
 // Execute sends a cell and returns its request.
 func (f *Frontend) Execute(code string) *jupyter.Message {
 	f.t.Helper()
