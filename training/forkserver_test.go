@@ -230,7 +230,7 @@ func TestTheServerAndItsWorkersDieWithTheSupervisor(t *testing.T) {
 	require.NoError(t, cmd.Start())
 	until(t, "a worker in the middle of its work", func() bool {
 		_, err := os.Stat(r.ModelPath("m0", "work", "once"))
-		return err == nil
+		return err == nil && len(ledger(t, r, training.EntryStart)) == 1
 	})
 	worker := ledger(t, r, training.EntryStart)[0].PID
 	server := parents(t, r, "m0")[0]
