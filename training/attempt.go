@@ -210,7 +210,7 @@ func (a *attempt) started(ctx context.Context, pid int) error {
 		}
 		m.Checkpoint = nil
 		if a.from.Path != "" {
-			m.Checkpoint = &CheckpointStatus{a.from.Step, a.from.Durability, a.from.Path}
+			m.Checkpoint = a.s.copies.status(a.from)
 		}
 	})
 	return a.s.record(ctx, Entry{
@@ -275,6 +275,7 @@ func (a *attempt) seal(ctx context.Context) (Checkpoint, error) {
 	}
 	final := a.checkpoint(c.Step)
 	final.Metrics = a.lastMetrics()
+	a.s.copies.forget(a.model.Name)
 	return a.s.Vault.Finish(ctx, final)
 }
 

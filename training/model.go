@@ -192,7 +192,7 @@ func (s *Supervisor) done(i int, final Checkpoint) {
 	s.change(func(st *Status) {
 		m := &st.Models[i]
 		m.State, m.Step, m.TotalSteps, m.Metrics = ModelDone, final.Step, max(m.TotalSteps, final.Step), final.Metrics
-		m.Checkpoint = &CheckpointStatus{final.Step, final.Durability, final.Path}
+		m.Checkpoint = s.copies.status(final)
 		m.WorkerPID, m.ETASeconds, m.Cause, m.Error = 0, nil, CauseDone, ""
 	})
 }

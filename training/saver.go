@@ -109,6 +109,7 @@ func (s *saver) save(ctx context.Context, e Event) (c Checkpoint, err error) {
 			return err
 		}
 		// Not bound to a pause: what was handed over is saved.
+		a.s.copies.forget(a.model.Name)
 		c, err = a.s.Vault.Save(context.WithoutCancel(ctx), a.checkpoint(e.Step), e.Path)
 		return err
 	})
@@ -119,7 +120,7 @@ func (s *saver) save(ctx context.Context, e Event) (c Checkpoint, err error) {
 	}
 	a.s.tempo.sawSave(time.Since(began))
 	a.s.change(func(st *Status) {
-		st.Models[a.index].Checkpoint = &CheckpointStatus{c.Step, c.Durability, c.Path}
+		st.Models[a.index].Checkpoint = a.s.copies.status(c)
 	})
 	return c, nil
 }

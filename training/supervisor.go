@@ -83,6 +83,7 @@ type Supervisor struct {
 	tempo      tempo
 	nursery    nursery
 	board      board
+	copies     copies
 }
 
 // Work takes the run over and trains its models one after the other. It returns
@@ -257,6 +258,7 @@ func (s *Supervisor) note(model, text string) {
 // Mirrored says that the store has a checkpoint. It may be called from any
 // goroutine, at any time.
 func (s *Supervisor) Mirrored(model string, step int64, durability string) {
+	s.copies.heard(model, step, durability)
 	s.change(func(st *Status) {
 		for i := range st.Models {
 			if m := &st.Models[i]; m.Name == model && m.Checkpoint != nil && m.Checkpoint.Step == step {
