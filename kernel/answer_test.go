@@ -66,7 +66,7 @@ func TestHeartbeatAndKernelInfoAreAnsweredWhateverTheChildDoes(t *testing.T) {
 	t.Run("it waits for input", func(t *testing.T) {
 		r := start(t, kerneltest.Child{})
 		r.Execute("input name")
-		r.Await("the question", questions(1))
+		r.Await("the question", asked)
 		beat(t, r)
 		askedInfo(t, r)
 	})

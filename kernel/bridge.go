@@ -245,7 +245,7 @@ func (p *Proxy) needsIPython() error {
 // beside another one does not wait for it: the child books it later.
 func (p *Proxy) book(ctx context.Context, x *execution) int {
 	if x.aside {
-		p.bookLater(x)
+		p.bookLater(x) //nolint:contextcheck // it outlives the cell
 		return p.count.next()
 	}
 	if !p.awaitChild(ctx) || p.needsIPython() != nil {
@@ -264,7 +264,7 @@ func (p *Proxy) book(ctx context.Context, x *execution) int {
 			}
 		}
 	}
-	p.config.Log.Info("cell not numbered by the child", "error", err)
+	p.config.Log.InfoContext(ctx, "cell not numbered by the child", "error", err)
 	return p.count.next()
 }
 

@@ -149,8 +149,8 @@ func (ch *child) choosePorts() error {
 		if err != nil {
 			return fmt.Errorf("choose a port: %w", err)
 		}
-		defer l.Close()                      //nolint:errcheck // all are held until all are chosen
-		*port = l.Addr().(*net.TCPAddr).Port //nolint:errcheck // a TCP listener has one
+		defer l.Close() //nolint:errcheck // all are held until all are chosen
+		*port = l.Addr().(*net.TCPAddr).Port
 	}
 	return nil
 }

@@ -45,5 +45,5 @@ func peakMemory(state *os.ProcessState) int64 {
 	if !ok {
 		return 0
 	}
-	return int64(usage.Maxrss) * maxrssUnit
+	return int64(usage.Maxrss) * maxrssUnit //nolint:unconvert // it is an int32 elsewhere
 }

@@ -30,7 +30,7 @@ func (d death) String() string {
 		return d.instead
 	}
 	how, name := signalOf(d.state)
-	text := ""
+	var text string
 	switch {
 	case name == "":
 		text = fmt.Sprintf("it ended by itself, with exit status %d", d.state.ExitCode())

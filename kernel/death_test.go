@@ -85,7 +85,8 @@ func TestTheCounterOfKillsIsFoundWhereverTheSystemKeepsIt(t *testing.T) {
 		"unified": {"0::/user/a\n", map[string]string{"user/a/memory.events": fmt.Sprintf(v2, 5)}, 5, true},
 		"first generation": {
 			"12:memory:/jobs/b\n1:name=systemd:/x\n0::/x\n",
-			map[string]string{"memory/jobs/b/memory.oom_control": fmt.Sprintf(v1, 7)}, 7, true,
+			map[string]string{"memory/jobs/b/memory.oom_control": fmt.Sprintf(v1, 7)},
+			7, true,
 		},
 		"controllers together":        {"3:cpu,memory:/c\n", map[string]string{"memory/c/memory.oom_control": fmt.Sprintf(v1, 2)}, 2, true},
 		"in a container, unified":     {"0::/docker/of/the/host\n", map[string]string{"memory.events": fmt.Sprintf(v2, 1)}, 1, true},

@@ -217,7 +217,7 @@ func (p *Proxy) generation(ctx context.Context, number int) (e *jupyter.Executio
 		p.life.end()
 		g.child.stop(patience)
 		g.close()
-		return nil, false
+		return nil, false //nolint:nilerr // the end was asked for
 	}
 	p.life.end()
 	g.child.stop(none) // and all that is left in its group

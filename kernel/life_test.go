@@ -67,7 +67,7 @@ func TestWhenTheChildDiesTheCellSaysWhyAndAFreshOneStarts(t *testing.T) {
 			behind, ours := r.Execute("print never"), r.Execute("%print never")
 			complete := r.Send(kerneltest.Shell, "complete_request", nil)
 			r.Finish(r.Send(kerneltest.Shell, jupyter.KernelInfoRequest, struct{}{})) // all have come
-			r.Await("the question", questions(1))
+			r.Await("the question", asked)
 			began := time.Now()
 			r.Send(kerneltest.Stdin, "input_reply", map[string]any{"value": "now"})
 			result := r.Finish(request)
@@ -207,6 +207,7 @@ func printed(text string, request *jupyter.Message) kerneltest.Expectation {
 }
 
 func TestAShutdownIsAnsweredAndLeavesNobody(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		child   kerneltest.Child
 		code    string
@@ -258,8 +259,8 @@ func processesWith(t *testing.T, dir string) []int {
 	var found []int
 	for _, path := range lines {
 		pid := number(t, filepath.Base(filepath.Dir(path)))
-		line, _ := os.ReadFile(path)                                    //nolint:errcheck // it may have ended
-		cwd, _ := os.Readlink(filepath.Join(filepath.Dir(path), "cwd")) //nolint:errcheck // likewise
+		line, _ := os.ReadFile(path) // it may have ended
+		cwd, _ := os.Readlink(filepath.Join(filepath.Dir(path), "cwd"))
 		if pid != os.Getpid() && (strings.Contains(string(line), dir) || cwd == dir) && works(pid) {
 			found = append(found, pid)
 		}

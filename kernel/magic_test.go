@@ -95,7 +95,7 @@ func TestCellsOfOursDoNotNeedAChildThatListens(t *testing.T) {
 		r.Run("print up")
 		running := r.Execute("input when")
 		r.Await("the cell runs", published(jupyter.TypeExecuteInput, running))
-		r.Await("the question", questions(1))
+		r.Await("the question", asked)
 		first := r.Run("%now")
 		assert.Equal(t, jupyter.OK, first.Status())
 		second := r.Run("%now")

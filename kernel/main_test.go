@@ -151,12 +151,6 @@ func (r *rig) records(t *testing.T, ch kerneltest.Channel, typ jupyter.Type) [][
 	return found
 }
 
-// awaitLog waits until the kernel has logged text.
-func (r *rig) awaitLog(t *testing.T, text string) {
-	t.Helper()
-	eventually(t, "the log says "+text, func() bool { return strings.Contains(r.log.String(), text) })
-}
-
 // eventually waits for what no message tells.
 func eventually(t *testing.T, what string, probe func() bool) {
 	t.Helper()

@@ -30,17 +30,17 @@ func newHeard(t *testing.T) heard {
 	return heard{newPeer(&link{raw: ours}, "x"), t, signer, make([]byte, 4<<20)}
 }
 
-// say publishes one message and reports whether the peer was kept.
-func (h heard) say(typ jupyter.Type, parent string, content any) bool {
+// say publishes one message.
+func (h heard) say(typ jupyter.Type, parent string, content any) {
 	h.t.Helper()
 	m, err := jupyter.New(typ, "s", []byte(fmt.Sprintf(`{"msg_id":%q}`, parent)), content)
 	require.NoError(h.t, err)
 	m.Identities = [][]byte{[]byte(typ)}
-	return h.publish(broadcast{msg: m, frames: h.signer.Encode(m)}, h.signer)
+	h.publish(broadcast{msg: m, frames: h.signer.Encode(m)}, h.signer)
 }
 
-func (h heard) print(parent, text string) bool {
-	return h.say(jupyter.TypeStream, parent, jupyter.StreamContent{Name: jupyter.Stdout, Text: text})
+func (h heard) print(parent, text string) {
+	h.say(jupyter.TypeStream, parent, jupyter.StreamContent{Name: jupyter.Stdout, Text: text})
 }
 
 func (h heard) update(id string, value int) {

@@ -71,7 +71,7 @@ func (s *rpcServer) serve(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return nil
 			}
-			s.proxy.config.Log.Warn("call of a magic not taken", "error", err)
+			s.proxy.config.Log.WarnContext(ctx, "call of a magic not taken", "error", err)
 			time.Sleep(acceptPause)
 			continue
 		}

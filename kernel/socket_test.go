@@ -55,7 +55,7 @@ func echo(t *testing.T, c *kerneltest.Conn, text string) {
 func TestWhoNeverShakesHandsHoldsUpNobody(t *testing.T) {
 	_, path := open(t, zmq4.Router)
 	for i := range 20 {
-		raw, err := net.Dial("unix", path)
+		raw, err := (&net.Dialer{}).DialContext(t.Context(), "unix", path)
 		require.NoError(t, err)
 		defer raw.Close() //nolint:errcheck // it was never written to
 		if i%2 == 0 {
@@ -70,7 +70,7 @@ func TestPeersThatDoNotFitAreRefused(t *testing.T) {
 	for name, typ := range map[string]kerneltest.SocketType{"subscriber": kerneltest.Sub, "publisher": "PUB", "none": ""} {
 		t.Run(name, func(t *testing.T) {
 			_, path := open(t, zmq4.Router)
-			raw, err := net.Dial("unix", path)
+			raw, err := (&net.Dialer{}).DialContext(t.Context(), "unix", path)
 			require.NoError(t, err)
 			c, err := kerneltest.Open(raw, typ, "")
 			if err == nil {
@@ -95,7 +95,7 @@ func TestLengthsAreNotBelieved(t *testing.T) {
 	_, path := open(t, zmq4.Router)
 	for i, frame := range huge {
 		for _, before := range [][]byte{nil, ready} {
-			raw, err := net.Dial("unix", path)
+			raw, err := (&net.Dialer{}).DialContext(t.Context(), "unix", path)
 			require.NoError(t, err)
 			require.NoError(t, raw.SetDeadline(time.Now().Add(kerneltest.Patience)))
 			_, err = raw.Write(append(append(kerneltest.Greeting(), before...), frame...))
@@ -245,7 +245,7 @@ func TestTheFileOfADeadSocketIsReplacedALiveOneNot(t *testing.T) {
 	echo(t, join(t, path, kerneltest.Dealer, ""), "the first one lives")
 
 	dead := path + "2"
-	l, err := net.Listen("unix", dead)
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", dead)
 	require.NoError(t, err)
 	l.(*net.UnixListener).SetUnlinkOnClose(false) // as after SIGKILL
 	require.NoError(t, l.Close())
