@@ -135,7 +135,7 @@ func TestEndsOfForkedWorkers(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p := pythonPlan(t, counting, test.trouble, "")
 			if test.want == training.CauseHang {
-				p.Settings.HangAfter = 1
+				p.Settings.HangAfter = 8 // longer than a Python takes to start on a busy machine
 			}
 			s := python(t, p)
 			status, err := finish(t, s)
