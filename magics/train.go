@@ -3,11 +3,13 @@ package magics
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
 
+	"outlast/checkpoint"
 	"outlast/training"
 )
 
@@ -110,16 +112,12 @@ func (o *trainOptions) run(ctx context.Context, c *Call, plan *training.Plan) er
 		return err
 	}
 	plan.Seal()
-	if plan.Store != "" { // a store that cannot be opened is known now, not in an hour
-		store, err := o.deps.OpenStore(ctx, plan.Store)
-		if err != nil {
-			return err
-		}
-		o.deps.CloseStore(store)
-	}
 	if o.dryRun {
 		c.Screen.Show(planView(plan))
 		return nil
+	}
+	if err := o.fetch(ctx, c, plan); err != nil {
+		return err
 	}
 	run, changes, err := training.Create(*o.dir, plan, o.fresh)
 	if err != nil {
@@ -129,6 +127,39 @@ func (o *trainOptions) run(ctx context.Context, c *Call, plan *training.Plan) er
 		fmt.Fprintln(c.Stdout, text)
 	}
 	return o.deps.launch(ctx, c, run, o.detach)
+}
+
+// fetch brings what the store has of a run that is not here: on a fresh machine
+// the same cell goes on. A store that cannot be opened is known now, not in an
+// hour.
+func (o *trainOptions) fetch(ctx context.Context, c *Call, plan *training.Plan) error {
+	if plan.Store == "" {
+		return nil
+	}
+	store, err := o.deps.OpenStore(ctx, plan.Store)
+	if err != nil {
+		return err
+	}
+	defer o.deps.CloseStore(store)
+	if _, err := training.Find(*o.dir, plan.Run); err == nil {
+		return nil
+	}
+	names, err := checkpoint.Runs(ctx, store)
+	if err != nil {
+		return &Problem{"list the runs in " + plan.Store, err, "check the address of the store, or give --store none"}
+	}
+	if !slices.Contains(names, plan.Run) {
+		return nil
+	}
+	fmt.Fprintf(c.Stdout, "%s has run %s already: going on with it.\n", plan.Store, plan.Run)
+	report, err := checkpoint.Restore(ctx, store, plan.Run, *o.dir)
+	if err != nil {
+		return err
+	}
+	for _, note := range report.Notes {
+		fmt.Fprintln(c.Stdout, note)
+	}
+	return nil
 }
 
 // launch starts the supervisor of run if it has work and none is alive, and

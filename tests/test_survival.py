@@ -163,3 +163,17 @@ def test_stop_pauses_and_the_exit_status_says_so(plan: Path, reference: dict[str
     assert not rig.alive(state["supervisor_pid"] or -1)
     rig.outlast("resume", "--dir", data)
     assert_same_as(reference, data)
+
+
+def test_the_same_command_goes_on_on_an_empty_machine(plan: Path, reference: dict[str, str], tmp_path: Path) -> None:
+    data, store = tmp_path / "data", tmp_path / "store"
+    start_detached(plan, data, "--store", store)
+    state = in_the_middle(data, "wide", 40)
+    rig.wait_for("a copy of a checkpoint", lambda: list(store.glob("survivors/models/wide/checkpoints/*/manifest.json")))
+    kill_run(state)
+    shutil.rmtree(data)
+
+    done = rig.outlast("train", plan, "--dir", data, "--store", store)
+    assert "going on with it" in done.stdout
+    assert "skipped: narrow" in done.stdout, "what is finished is not trained again"
+    assert_same_as(reference, data)
