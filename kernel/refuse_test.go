@@ -82,6 +82,7 @@ func TestAMessageIsTakenOnce(t *testing.T) {
 	kerneltest.NewFrontend(t, r.config.Connection).SendFrames(kerneltest.Shell, frames)
 	r.SendFrames(kerneltest.Control, frames)
 	r.SendFrames(kerneltest.Shell, frames)
+	eventually(t, "all three are refused", func() bool { return strings.Count(r.log.String(), "it was sent before") == 3 })
 	r.Run("print last")
 	assert.Len(t, r.records(t, kerneltest.Shell, jupyter.ExecuteRequest), 2)
 	assert.Empty(t, r.records(t, kerneltest.Control, jupyter.ExecuteRequest))

@@ -101,6 +101,7 @@ type fake struct {
 type request struct {
 	*jupyter.Message
 	channel Channel
+	peer    string // its identity
 	came    time.Time
 }
 
@@ -235,9 +236,9 @@ func (f *fake) received(ch Channel, c *Conn, frames [][]byte) {
 	case ch == Stdin:
 		f.input <- m
 	case ch == Control || m.Header.SubshellID != "":
-		go f.answer(request{m, ch, time.Now()})
+		go f.answer(request{m, ch, c.PeerIdentity, time.Now()})
 	default:
-		f.queue <- request{m, ch, time.Now()}
+		f.queue <- request{m, ch, c.PeerIdentity, time.Now()}
 	}
 }
 
@@ -270,6 +271,8 @@ func (f *fake) send(ch Channel, typ jupyter.Type, parent request, content any) {
 	if ch != IOPub {
 		if !f.DropIdentities {
 			m.Identities = parent.Identities
+			f.toPeer(ch, parent.peer, f.signer.Encode(m))
+			return
 		}
 		f.toPeers(ch, f.signer.Encode(m))
 		return
@@ -278,6 +281,16 @@ func (f *fake) send(ch Channel, typ jupyter.Type, parent request, content any) {
 		m.Identities = [][]byte{[]byte("kernel.fake." + string(typ))}
 	}
 	f.toPeers(ch, f.signer.Encode(m))
+}
+
+// toPeer sends frames to the peer that has the identity of who asked on shell,
+// as ROUTER sockets do; without one they are lost.
+func (f *fake) toPeer(ch Channel, identity string, frames [][]byte) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if c := f.peers[ch][identity]; c != nil {
+		c.Send(frames...) //nolint:errcheck // the peer has gone
+	}
 }
 
 // toPeers sends frames to everybody: there is one peer, the proxy.
