@@ -152,16 +152,18 @@ func (p *Proxy) beginCell(x *execution) {
 func (p *Proxy) runCell(ctx context.Context, x *execution) {
 	began := time.Now()
 	request := x.route.request
-	p.working.cell.Store(request)
+	p.working.begin(request)
 	p.publishStatus(jupyter.Busy, request)
+	number := p.count.now() // of the cell, also when another has been counted beside it
 	if x.claim.Whole {
-		p.publish(jupyter.TypeExecuteInput, request, jupyter.ExecuteInputContent{Code: x.cell.Code, ExecutionCount: p.book(ctx, x)})
+		number = p.book(ctx, x)
+		p.publish(jupyter.TypeExecuteInput, request, jupyter.ExecuteInputContent{Code: x.cell.Code, ExecutionCount: number})
 	}
 	err := p.config.Interceptor.Run(ctx, x.cell)
 	if err == nil && !x.claim.Whole {
 		err = p.announce(ctx, x)
 	}
-	p.working.end(&p.working.cell, request)
+	p.working.end(request)
 	if err == nil && !x.claim.Whole {
 		p.lane.give(x)
 		p.forward(x.route)
@@ -169,7 +171,7 @@ func (p *Proxy) runCell(ctx context.Context, x *execution) {
 	}
 	metadata := map[string]any{"started": began.UTC().Format(jupyter.TimeFormat), "status": jupyter.OK, "dependencies_met": true}
 	reply := jupyter.ExecuteReplyContent{
-		Status: jupyter.OK, ExecutionCount: p.count.now(),
+		Status: jupyter.OK, ExecutionCount: number,
 		UserExpressions: json.RawMessage("{}"), Payload: json.RawMessage("[]"),
 	}
 	var doomed []*execution
@@ -178,7 +180,7 @@ func (p *Proxy) runCell(ctx context.Context, x *execution) {
 		e := failure(err)
 		p.publish(jupyter.TypeError, request, e)
 		metadata["status"] = jupyter.Failed
-		reply = jupyter.ExecuteReplyContent{Status: jupyter.Failed, ExecutionCount: p.count.now(), ExecutionError: e}
+		reply = jupyter.ExecuteReplyContent{Status: jupyter.Failed, ExecutionCount: number, ExecutionError: e}
 	} else if raw := p.expressions(ctx, x); raw != nil {
 		reply.UserExpressions = raw
 	}

@@ -124,6 +124,30 @@ func TestCellsOfOursDoNotNeedAChildThatListens(t *testing.T) {
 	})
 }
 
+func TestACellThatLooksLeavesTheOneThatWorksItsNumberAndItsBusy(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	running := r.Execute("%wait")
+	r.Await("the magic runs", printed("waiting", running))
+	time.Sleep(1100 * time.Millisecond) // the rule is about a second of real time
+	looked := r.Run("%look here")
+	assert.Equal(t, 2, looked.Count())
+	r.Await("busy is the last word", func(log []kerneltest.Received) kerneltest.Verdict {
+		last, done := jupyter.State(""), false
+		for _, m := range log {
+			if s := kerneltest.StateOf(m); s != "" {
+				last = s
+				done = done || m.ParentID() == looked.Reply.ParentID() && s == jupyter.Idle
+			}
+		}
+		if done && last == jupyter.Busy {
+			return kerneltest.Met
+		}
+		return kerneltest.Unmet
+	})
+	r.proxy.Interrupt()
+	assert.Equal(t, 1, r.Finish(running).Count())
+}
+
 func TestTheStatusTellsThatACellOfOursWorks(t *testing.T) {
 	r := start(t, kerneltest.Child{IPython: true})
 	running := r.Execute("%wait")

@@ -1,8 +1,8 @@
 package kernel
 
 import (
+	"slices"
 	"sync"
-	"sync/atomic"
 
 	"outlast/kernel/jupyter"
 )
@@ -11,35 +11,61 @@ import (
 // cullers take the last status that they saw for the kernel's, whatever it was
 // about: each idle of somebody else is followed by a busy of what goes on.
 type working struct {
-	mu   sync.Mutex                      // held while a busy is published, and while what it tells of ends
-	cell atomic.Pointer[jupyter.Message] // the request of the cell of ours that runs
-	held atomic.Pointer[jupyter.Message] // the request whose work goes on behind its cell
+	mu    sync.Mutex         // held while a busy is published, too: what it tells of ends after it
+	cells []*jupyter.Message // the requests of the cells of ours that run; several, if one only looks beside another
+	held  *jupyter.Message   // the request whose work goes on behind its cell
 }
 
-// now returns the request that the kernel works for, or nil.
+// now returns a request that the kernel works for, or nil. The caller holds mu.
 func (w *working) now() *jupyter.Message {
-	if m := w.cell.Load(); m != nil {
-		return m
+	if len(w.cells) > 0 {
+		return w.cells[0]
 	}
-	return w.held.Load()
+	return w.held
 }
 
-// end takes note that the work for a request has ended, if it was of this kind.
-// No busy is published for it any more.
-func (w *working) end(kind *atomic.Pointer[jupyter.Message], request *jupyter.Message) bool {
+// begin takes note that the cell of a request runs.
+func (w *working) begin(request *jupyter.Message) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return kind.CompareAndSwap(request, nil)
+	w.cells = append(w.cells, request)
+}
+
+// end takes note that it runs no more: no busy is published for it.
+func (w *working) end(request *jupyter.Message) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i := slices.Index(w.cells, request); i >= 0 {
+		w.cells = slices.Delete(w.cells, i, i+1)
+	}
+}
+
+// keep takes note of the request whose work goes on behind its cell.
+func (w *working) keep(request *jupyter.Message) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = request
+}
+
+// let forgets it, and reports whether it was this one.
+func (w *working) let(request *jupyter.Message) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.held != request {
+		return false
+	}
+	w.held = nil
+	return true
 }
 
 // hold says whether the work of a request goes on although its cell has ended.
 func (p *Proxy) hold(request *jupyter.Message, on bool) {
 	if on {
-		p.working.held.Store(request)
+		p.working.keep(request)
 		p.publishStatus(jupyter.Busy, request)
 		return
 	}
-	if p.working.end(&p.working.held, request) {
+	if p.working.let(request) {
 		p.publishStatus(jupyter.Idle, request)
 	}
 }
