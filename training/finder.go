@@ -47,7 +47,7 @@ func (r *Run) supervisor() (alive bool, id identity) {
 	if free || err != nil {
 		return false, identity{}
 	}
-	if id = readIdentity(path); !id.here() { // left by one that was killed
+	if id = readIdentity(path); !id.works() { // left by one that was killed; that one may hold the lock for a moment yet
 		id = identity{}
 	}
 	return true, id

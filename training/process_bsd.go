@@ -13,3 +13,6 @@ func group(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true
 
 // startTime is not told here: a process is known by its number alone.
 func startTime(int) uint64 { return 0 }
+
+// works reports whether the process is there.
+func (id identity) works() bool { return id.here() }

@@ -33,3 +33,6 @@ func workerLocked(string) bool { return false }
 func endingOf(state *os.ProcessState) ending { return ending{exit: state.ExitCode()} }
 
 func signalName(int) (name string, own bool) { return "", false }
+
+// works reports whether the process is there.
+func (id identity) works() bool { return id.here() }
