@@ -29,6 +29,8 @@ IN_STORE = (
     r"(run|generation|learnt)\.json|ledger\.jsonl"
     rf"|{MODEL}(metrics\.jsonl|log\.txt|(checkpoints/\d+(\.\d+)?|final)/[^/]+|superseded/.*)"
 )
+# What a killed writer leaves in a store stays for two days: it may be another machine's.
+HALF_WRITTEN = r"\.outlast-tmp-\d+"
 
 
 class ViolationError(AssertionError):
@@ -60,6 +62,7 @@ class Watch:
         self.round, self.asked = r, 0
         self.wrong: list[str] = []
         self._done: set[str] = set()
+        self._forgiven: set[str] = set()
         self._quiet = threading.Lock()
         self._end = threading.Event()
 
@@ -83,8 +86,7 @@ class Watch:
 
     def forget(self, model: str) -> None:
         """Lets a model be unfinished again: its result was damaged."""
-        with self._quiet if not self._quiet.locked() else _nothing():
-            self._done.discard(model)
+        self._forgiven.add(model)
 
     def _watch(self) -> None:
         while not self._end.wait(0.15):
@@ -112,15 +114,10 @@ class Watch:
             ):
                 return f"status says of {m['name']}: {m}"
         done = {m["name"] for m in models if m["state"] == "done"}
-        if lost := self._done - done:
+        if lost := self._done - done - self._forgiven:
             return f"{lost} had been done, and are not any more"
         self._done = done
         return ""
-
-
-@contextmanager
-def _nothing() -> Iterator[None]:
-    yield
 
 
 def ledger(r) -> list[dict]:
@@ -139,7 +136,7 @@ def ledger_length(r) -> int:
 
 def noticed(r, damage: dict) -> bool:
     """Whether the ledger tells of a damaged checkpoint on this disk."""
-    told = f"{damage['model']}: the checkpoint at step "
+    told = f"{damage['model']}: the "
     after = ledger(r)[damage["ledger"] :]
     return any(e["type"] == "note" and told in e["message"] and " is damaged" in e["message"] for e in after)
 
@@ -179,7 +176,7 @@ def everything(r, reference: dict[str, str]) -> None:
     _damage(r)
     _processes(r)
     _leftovers(r.data / RUN, ON_DISK)
-    _leftovers(r.store / RUN, IN_STORE)
+    _leftovers(r.store / RUN, f"({IN_STORE})({HALF_WRITTEN})?")
     kernels = [p.name for p in r.temp.iterdir() if not (r.kernels and re.match(r"outlast-\d+-", p.name))]
     hold(not kernels, f"left in the folder for temporary files: {kernels}")
     _store(r)
@@ -224,7 +221,7 @@ def _ledger(r) -> None:
 def _greedy(r, entries: list[dict]) -> None:
     mine = [e for e in entries if e.get("model") == GREEDY]
     fit = [e["fit"] for e in mine if e["type"] == "start"][-1:]
-    if fit:  # else it was brought from the store, finished, and the ledger with it from before
+    if fit and not r.wiped:  # else it was brought from the store, finished, and the ledger with it from before
         hold(
             (fit[0]["batch_size"], fit[0]["grad_accum"]) == (FITS, EFFECTIVE // FITS),
             f"{GREEDY} was finished with {fit}",
@@ -242,7 +239,7 @@ def _damage(r) -> None:
             continue  # judged by the store's check; or the ledger of that machine is gone
         hold(noticed(r, d), f"nobody has noticed: {d}")
         began = [e for e in entries[d["ledger"] :] if e["type"] == "start" and e["model"] == d["model"]]
-        hold(d["result"] or not began or began[0]["from_step"] < d["step"], f"it was loaded: {d}")
+        hold(d["result"] or not began or began[0].get("from_step", 0) < d["step"], f"it was loaded: {d}")
 
 
 def _processes(r) -> None:
@@ -260,7 +257,7 @@ def _store(r) -> None:
     """What we have damaged is found, unless it is gone; nothing else is damaged."""
     answer = rig.outlast("store", "verify", r.store, "--json", env=r.unmarked, check=False)
     found = [c for run in json.loads(answer.stdout)["runs"] for c in run["checkpoints"]]
-    bad = {c["folder"] for c in found if c["state"] != "verified"}
+    bad = {c["folder"] for c in found if c["state"] not in ("verified", "half")}
     ours = {}
     for d in r.damaged:
         if d["store"] and d["file"].exists() and d["file"].read_bytes() == d["content"]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -18,7 +19,7 @@ def _pick(found: list, part: float):
 
 
 def _kill_worker(r, fault: Fault) -> bool:
-    pid = r.worker()
+    pid = r.await_worker()
     r.signal(signal.SIGKILL, pid)
     return bool(pid)
 
@@ -69,9 +70,15 @@ def _children(pid: int) -> list[int]:
         return []
 
 
+def _everybody(r, who: str) -> list[int]:
+    return {"all": lambda: checks.marked(r.mark), "worker": lambda: [r.await_worker()]}.get(
+        who, lambda: [r.supervisor()]
+    )()
+
+
 def _stopping(who: str, then: int) -> Callable:
     def stop(r, fault: Fault) -> bool:
-        everybody = checks.marked(r.mark) if who == "all" else [getattr(r, who)()]
+        everybody = _everybody(r, who)
         pids = [p for p in everybody if p]
         r.halves(pids, fault, then)
         if then == signal.SIGKILL and who != "worker":
@@ -95,7 +102,7 @@ def _terminating(who: str) -> Callable:
             r.gone(before)
             return True
         before = r.supervisor()
-        everybody = checks.marked(r.mark) if who == "all" else [getattr(r, who)()]
+        everybody = _everybody(r, who)
         pids = [p for p in everybody if p]
         r.signal(signal.SIGTERM, *pids)
         if who != "worker":
@@ -152,8 +159,13 @@ def _sealed(model: Path) -> list[tuple[int, Path]]:
 
 def _damage(r, fault: Fault) -> bool:
     """Damages the newest checkpoint of the model that is next to go on."""
+
+    def unfinished() -> str | None:
+        return next((m for m in r.names if _sealed(r.data / RUN / "models" / m) and not _final(r, m)), None)
+
+    r.soon(unfinished)
     r.kill_all()
-    hit = next((m for m in r.names if _sealed(r.data / RUN / "models" / m) and not _final(r, m)), None)
+    hit = unfinished()
     if hit is None:
         return False
     step, folder = _sealed(r.data / RUN / "models" / hit)[-1]
@@ -195,7 +207,7 @@ def _damage_result(r, fault: Fault) -> bool:
     if not finished or len(finished) >= len(r.names) - 1:
         return False
     hit = _pick(finished, fault.pick)
-    step = _sealed(r.data / RUN / "models" / hit)[-1][0]
+    step = json.loads((_final(r, hit) / "manifest.json").read_text())["step"]
     _hit(r, fault, hit, step, _final(r, hit))
     return True
 

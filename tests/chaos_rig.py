@@ -21,7 +21,7 @@ import rig
 from chaos_checks import MARK, ViolationError, marked
 from chaos_plan import BROKEN, EFFECTIVE, EVERY, RUN, TRAIN, Fault, Schedule, models
 
-PATIENCE = 90  # seconds without any progress that mean that a run is stuck
+PATIENCE = 45  # seconds without any progress that mean that a run is stuck
 DISK = "48m"
 
 
@@ -74,6 +74,7 @@ class Round:
     def start(self, how: str, detach: bool) -> None:
         """Starts or goes on, as users do."""
         self.forget_finder()
+        before = self.generation()
         flags = ["--dir", str(self.data)]
         if how == "resume" and not (self.data / RUN / "run.json").exists():
             flags += ["--store", str(self.store)]
@@ -84,7 +85,7 @@ class Round:
         else:
             self.command("resume" if how == "resume" else "train", how, flags, detach)
         self.over = False
-        self.wait("the run", lambda: self.state() is not None, 60)
+        self.wait("a supervisor", lambda: self.generation() > before, 60)
 
     def command(self, verb: str, how: str, flags: list[str], detach: bool) -> None:
         what = [RUN] if how == "resume" else [str(self.plan)]
@@ -138,6 +139,10 @@ class Round:
         except (FileNotFoundError, ValueError):
             return None
 
+    def generation(self) -> int:
+        """How many supervisors the run has had."""
+        return (self.state() or {"generation": 0})["generation"]
+
     def status(self) -> dict:
         """What `outlast status --json` says."""
         return json.loads(rig.outlast("status", RUN, "--dir", self.data, "--json", env=self.unmarked).stdout)
@@ -166,17 +171,28 @@ class Round:
         pids = [m["worker_pid"] for m in (self.state() or {"models": []})["models"] if m["worker_pid"]]
         return next((p for p in pids if rig.alive(p) and p in marked(self.mark)), 0)
 
+    def await_worker(self) -> int:
+        """The next worker that works; 0 if none comes."""
+        return self.soon(self.worker) or 0
+
+    def soon(self, probe: Callable[[], object]) -> object:
+        """What probe finds within two seconds; it need not."""
+        try:
+            return self.wait("something", probe, 2)
+        except ViolationError:
+            return None
+
     def await_progress(self, steps: int) -> bool:
         """Waits for so many steps more; false if the run comes to rest before."""
         goal, last, since = self.progress() + steps, -1, time.monotonic()
         while (now := self.progress()) < goal:
             if now != last:
                 last, since = now, time.monotonic()
-            if not self.supervisor():
-                time.sleep(0.05)  # it may be that it has only begun, or is only just going
-                if not self.supervisor():
-                    return False
+            if not self.supervisor() and self.status()["state"] != "running":
+                return False
             if time.monotonic() - since > PATIENCE:
+                self.signal(signal.SIGQUIT, self.supervisor())  # what it does stands in its log then
+                self.gone(self.supervisor())
                 raise ViolationError(f"no progress for {PATIENCE} s")
             time.sleep(0.01)
         return True
