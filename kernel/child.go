@@ -58,6 +58,7 @@ type child struct {
 	state      *os.ProcessState
 	oom        oomCounter
 	kills      kills
+	ours       int64       // the most memory that we had used when it started
 	ended      atomic.Bool // by us
 }
 
@@ -92,6 +93,7 @@ func (ch *child) launch(c Config, tcp bool) error {
 		// The parent-death signal comes when the thread ends that started it.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
+		ch.ours = ownPeak()
 		if err := cmd.Start(); err != nil {
 			started <- err
 			return
@@ -176,7 +178,7 @@ func (ch *child) watchMemory(pid int) {
 
 // death returns how the child ended. It is called after exited.
 func (ch *child) death() death {
-	d := death{state: ch.state, memory: peakMemory(ch.state), kills: ch.kills}
+	d := death{state: ch.state, memory: peakMemory(ch.state, ch.ours), kills: ch.kills}
 	if ch.ended.Load() {
 		d.instead = "it was restarted"
 	}

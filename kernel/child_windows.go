@@ -38,4 +38,6 @@ func alive(pid int) bool {
 // signalOf returns nothing: processes end by status here.
 func signalOf(*os.ProcessState) (number int, name string) { return 0, "" }
 
-func peakMemory(*os.ProcessState) int64 { return 0 }
+func ownPeak() int64 { return 0 }
+
+func peakMemory(*os.ProcessState, int64) int64 { return 0 }
