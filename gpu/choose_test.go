@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-var update = flag.Bool("update", false, "rewrite the golden files")
+var update = flag.Bool("update", false, "rewrite the golden files") //nolint:gochecknoglobals // a flag is registered once
 
 // recordedDevices returns the devices of a recorded machine; "none" has none.
 func recordedDevices(t *testing.T, name string) []Device {

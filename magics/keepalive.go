@@ -34,7 +34,7 @@ func Keepalive(d *Deps) *Magic {
 			}
 			switch word {
 			case "", "on":
-				k.start(ctx, c, o) //nolint:contextcheck // it outlives the cell: stop ends it
+				k.start(ctx, c, o)
 			case "off":
 				c.Screen.Show(k.off())
 			case "status":
@@ -71,7 +71,7 @@ func (o keepOptions) check(m *Magic, fs *pflag.FlagSet, word string) error {
 
 // start shows the card with the script and begins to watch. Run again, it
 // takes the place of the card before.
-func (k *keeper) start(ctx context.Context, c *Call, o keepOptions) {
+func (k *keeper) start(ctx context.Context, c *Call, o keepOptions) { //nolint:contextcheck // the watch outlives the cell: stop ends it
 	k.turn.Lock()
 	defer k.turn.Unlock()
 	k.stop()
