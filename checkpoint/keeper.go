@@ -44,7 +44,8 @@ func (k *Keeper) step(model string, step int64) string {
 
 // Save takes the folder staged over as the checkpoint of m.Step: it hashes and
 // syncs its files, moves it to its place, writes the manifest last, and removes
-// the oldest checkpoints beyond Keep. It returns the manifest and the path.
+// the oldest checkpoints beyond Keep. It returns the manifest and the path. When
+// it fails, staged is where it was, and Save may be asked again.
 func (k *Keeper) Save(ctx context.Context, m Manifest, staged string) (Manifest, string, error) {
 	m.Final = false
 	files, err := adopt(ctx, staged)
@@ -56,7 +57,7 @@ func (k *Keeper) Save(ctx context.Context, m Manifest, staged string) (Manifest,
 		return m, "", fmt.Errorf("save checkpoint %d of %s: %w", m.Step, m.Model, err)
 	}
 	if m, err = seal(target, m, files); err != nil {
-		return m, "", fmt.Errorf("save checkpoint %d of %s: %w", m.Step, m.Model, err)
+		return m, "", fmt.Errorf("save checkpoint %d of %s: %w", m.Step, m.Model, errors.Join(err, giveBack(target, staged)))
 	}
 	if err := errors.Join(dropReplaced(target), k.prune(m)); err != nil { // the new one is safe all the same
 		k.Log.WarnContext(ctx, "old checkpoint not removed", "model", m.Model, "error", err)
@@ -145,6 +146,15 @@ func seal(dir string, m Manifest, files []File) (Manifest, error) {
 		m.Files = []File{}
 	}
 	return m, durable.WriteJSON(filepath.Join(dir, ManifestName), m)
+}
+
+// giveBack puts a folder that could not be sealed back to where it was taken
+// from: on a full disk Save is asked again.
+func giveBack(dir, staged string) error {
+	if err := os.Remove(filepath.Join(dir, ManifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return os.Rename(dir, staged)
 }
 
 // Finish makes the checkpoint of m.Step the model's final one. It may be called

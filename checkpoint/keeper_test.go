@@ -43,6 +43,22 @@ func TestSaveOfNothing(t *testing.T) {
 	require.Equal(t, int64(20), found.Manifest.Step)
 }
 
+// A manifest that found no room is written at the next try, from the same folder.
+func TestSaveIsAskedAgain(t *testing.T) {
+	k := newKeeper(t, 3)
+	saveAs(t, k, manifest(20), content("20, saved before"))
+	staged := stage(t, k, content("20"))
+	inTheWay := filepath.Join(staged, checkpoint.ManifestName)
+	require.NoError(t, os.Mkdir(inTheWay, 0o755))
+	_, _, err := k.Save(t.Context(), manifest(20), staged)
+	require.Error(t, err)
+
+	_, path, err := k.Save(t.Context(), manifest(20), staged)
+	require.NoError(t, err)
+	requireCheckpoint(t, path, 20, content("20"))
+	require.Equal(t, steps(20), stepFolders(t, k))
+}
+
 // What is refused is refused before anything is moved: a manifest that lists it
 // would not be believed later.
 func TestSaveRefuses(t *testing.T) {
