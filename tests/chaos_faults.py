@@ -207,33 +207,39 @@ def _damage_result(r, fault: Fault) -> bool:
     if not finished or len(finished) >= len(r.names) - 1:
         return False
     hit = _pick(finished, fault.pick)
-    step = json.loads((_final(r, hit) / "manifest.json").read_text())["step"]
+    step = _step(_final(r, hit))
     _hit(r, fault, hit, step, _final(r, hit))
     return True
 
 
 def _damage_store(r, fault: Fault) -> bool:
-    """A fresh machine, and the newest copy of a model is damaged."""
-    if not (r.store / RUN / "run.json").exists():
+    """A fresh machine, and the best copy of a model is damaged: of one in the middle, else of one that is done."""
+    models = r.store / RUN / "models"
+
+    def victims() -> list[tuple[str, int, Path]]:
+        if not (r.store / RUN / "run.json").exists():
+            return []
+        done = [p.parent for p in models.glob("*/final/manifest.json")]
+        begun = [
+            (m, *_sealed(models / m)[-1]) for m in r.names if _sealed(models / m) and models / m / "final" not in done
+        ]
+        return begun or [(p.parent.name, _step(p), p) for p in done]
+
+    if not r.soon(victims):
         return False
     with r.watch.blind():
         r.kill_all()
-        hit = next(
-            (
-                m
-                for m in r.names
-                if len(_sealed(r.store / RUN / "models" / m)) > 0
-                and not (r.store / RUN / "models" / m / "final" / "manifest.json").exists()
-            ),
-            None,
-        )
-        if hit is not None:
-            step, folder = _sealed(r.store / RUN / "models" / hit)[-1]
-            _hit(r, fault, hit, step, folder)
+        found = victims()
+        if found:
+            _hit(r, fault, *_pick(found, fault.pick))
         shutil.rmtree(r.data)
         r.wiped += 1
         r.start("resume", fault.detach)
-    return hit is not None
+    return bool(found)
+
+
+def _step(folder: Path) -> int:
+    return json.loads((folder / "manifest.json").read_text())["step"]
 
 
 def _full(r, fault: Fault) -> bool:
