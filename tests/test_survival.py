@@ -169,7 +169,9 @@ def test_the_same_command_goes_on_on_an_empty_machine(plan: Path, reference: dic
     data, store = tmp_path / "data", tmp_path / "store"
     start_detached(plan, data, "--store", store)
     state = in_the_middle(data, "wide", 40)
-    rig.wait_for("a copy of a checkpoint", lambda: list(store.glob("survivors/models/wide/checkpoints/*/manifest.json")))
+    rig.wait_for(
+        "a copy of a checkpoint", lambda: list(store.glob("survivors/models/wide/checkpoints/*/manifest.json"))
+    )
     kill_run(state)
     shutil.rmtree(data)
 
