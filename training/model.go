@@ -17,7 +17,7 @@ func (e *haltError) Error() string { return e.model + ": " + e.say }
 // An error is one of the machine, not of the model.
 func (s *Supervisor) model(ctx context.Context, i int) error {
 	m := s.Run.plan.Models[i]
-	if err := s.prepare(m); err != nil {
+	if err := s.prepare(ctx, m); err != nil {
 		return err
 	}
 	final, damage, err := s.Vault.Final(ctx, m.Name, m.Fingerprint)
@@ -58,7 +58,7 @@ func (s *Supervisor) model(ctx context.Context, i int) error {
 }
 
 // prepare puts aside what other code or parameters left.
-func (s *Supervisor) prepare(m Model) error {
+func (s *Supervisor) prepare(ctx context.Context, m Model) error {
 	path := s.Run.ModelPath(m.Name, modelFileName)
 	var was struct {
 		Fingerprint string `json:"fingerprint"`
@@ -75,7 +75,7 @@ func (s *Supervisor) prepare(m Model) error {
 	}
 	if was.Fingerprint != m.Fingerprint {
 		was.Fingerprint = m.Fingerprint
-		return durable.WriteJSON(path, was)
+		return s.persist(ctx, m.Name, func() error { return durable.WriteJSON(path, was) })
 	}
 	return nil
 }
