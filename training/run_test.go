@@ -228,3 +228,31 @@ func TestTenThousandModels(t *testing.T) {
 	require.NoError(t, err)
 	require.Less(t, time.Since(began), 5*time.Second, "it takes 20 ms; the race detector and a busy machine take their share")
 }
+
+// A full disk, or a kill, can keep a supervisor from writing its last state. What
+// the run has come to is known all the same.
+func TestAStateThatWasNeverFinishedIsCompletedFromTheDisk(t *testing.T) {
+	r := create(t, trainingtest.Model("a", trainingtest.Good("3", "1")...), trainingtest.Model("b", "fail user ValueError no"))
+	_, err := work(t, r)
+	require.ErrorIs(t, err, training.ErrSomeFailed)
+	path := filepath.Join(r.Dir(), "state.json")
+	data, err := os.ReadFile(path)
+	require.NoError(t, err)
+	var last training.Status
+	require.NoError(t, json.Unmarshal(data, &last))
+	last.State = training.RunRunning
+	for i := range last.Models {
+		last.Models[i].State, last.Models[i].Step = training.ModelRunning, 1
+	}
+	data, err = json.Marshal(last)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, data, 0o644))
+
+	s, err := r.Status()
+	require.NoError(t, err)
+	assert.Equal(t, training.RunFailed, s.State, "every model has ended")
+	assert.Equal(t, training.ModelDone, model(t, s, "a").State)
+	assert.Equal(t, int64(3), model(t, s, "a").Step)
+	assert.Equal(t, training.ModelFailed, model(t, s, "b").State)
+	assert.Equal(t, training.CauseError, model(t, s, "b").Cause)
+}

@@ -105,6 +105,9 @@ func (r *Run) status() (Status, bool, error) {
 		s.SupervisorPID = id.pid
 		return s, true, nil
 	}
+	if s.State == RunRunning {
+		r.catchUp(&s)
+	}
 	s.SupervisorPID, s.ETASeconds, s.Ending = 0, nil, false
 	for i := range s.Models {
 		m := &s.Models[i]
@@ -115,6 +118,25 @@ func (r *Run) status() (Status, bool, error) {
 	}
 	s.State = atRest(s.Models)
 	return s, false, nil
+}
+
+// catchUp adds what the disk tells of models that have ended, to a state whose
+// supervisor did not come to write the last one: it was killed, or the disk was
+// full.
+func (r *Run) catchUp(s *Status) {
+	derived, err := r.derive()
+	if err != nil || len(derived.Models) != len(s.Models) {
+		return // what was published is all there is
+	}
+	for i, d := range derived.Models {
+		m := &s.Models[i]
+		if d.Name != m.Name || m.State == ModelDone || d.State != ModelDone && d.State != ModelFailed {
+			continue
+		}
+		total := m.TotalSteps
+		*m = d
+		m.TotalSteps = max(m.TotalSteps, total)
+	}
 }
 
 // atRest is the state of a run that nobody works on.
