@@ -111,6 +111,13 @@ func (p *program) install(d *destination, child string) error {
 	if err != nil {
 		return err
 	}
+	if environment != "" && install.PrefixPython(environment) == "" {
+		// A folder for kernelspecs only: the child is the active environment's, not
+		// the one that the system happens to have.
+		if environment, err = install.SysPrefix(p.env.python()); err != nil {
+			return err
+		}
+	}
 	spec, err := p.childSpec(child, environment)
 	if err != nil {
 		return err

@@ -5,6 +5,7 @@ The second is there to show that whatever the suite asks, the two answer alike.
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import jupyter_kernel_test as suite
@@ -71,11 +72,20 @@ class TestOutlastMagics(suite.KernelTests):
     code_page_something = "if True:\n    %train?"
 
 
-class TestOutlastWelcome(Expectations, suite.IopubWelcomeTests):
+class Patient(suite.IopubWelcomeTests):
+    """The suite waits for ever; a welcome that does not come is a failure."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        cls.kc.get_iopub_msg = functools.partial(cls.kc.get_iopub_msg, timeout=60)
+
+
+class TestOutlastWelcome(Expectations, Patient):
     kernel_name = "outlast"
 
 
-class TestIpykernelWelcome(Expectations, suite.IopubWelcomeTests):
+class TestIpykernelWelcome(Expectations, Patient):
     kernel_name = "python3"
 
 
