@@ -72,7 +72,7 @@ class TestOutlastMagics(suite.KernelTests):
     code_page_something = "if True:\n    %train?"
 
 
-class Patient(suite.IopubWelcomeTests):
+class Patient:
     """The suite waits for ever; a welcome that does not come is a failure."""
 
     @classmethod
@@ -81,11 +81,11 @@ class Patient(suite.IopubWelcomeTests):
         cls.kc.get_iopub_msg = functools.partial(cls.kc.get_iopub_msg, timeout=60)
 
 
-class TestOutlastWelcome(Expectations, Patient):
+class TestOutlastWelcome(Expectations, Patient, suite.IopubWelcomeTests):
     kernel_name = "outlast"
 
 
-class TestIpykernelWelcome(Expectations, Patient):
+class TestIpykernelWelcome(Expectations, Patient, suite.IopubWelcomeTests):
     kernel_name = "python3"
 
 
