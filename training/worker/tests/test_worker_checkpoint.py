@@ -176,11 +176,12 @@ def test_what_turns_out_not_to_be_savable_names_the_object(run: Run) -> None:
 
 def test_objects_of_the_programs_own_come_back(run: Run) -> None:
     source = (
-        "import torch\nclass Note:\n    def __init__(self): self.text = 'first'\n"
+        "import signal, torch\nclass Note:\n    def __init__(self): self.text = 'first'\n"
         "notes = [Note()]\njob.track(notes=notes)\nprint(notes[0].text)\n"
-        "for step in job.steps(1): notes[0].text = 'second'"
+        "for step in job.steps(2):\n    notes[0].text = 'second'\n"
+        "    if step == job.params.get('pause_in'): signal.raise_signal(signal.SIGTERM)"
     )
-    first = run(source)
+    first = run(source, params={"pause_in": 0})
     write_manifest(Path(first.checkpoint["path"]))
     assert run(source, checkpoint=first.checkpoint).output == "second\n"
 
