@@ -169,7 +169,7 @@ func CureOf(err error) string {
 // exit statuses, the notebook into Jupyter errors.
 var (
 	ErrModelsFailed = errors.New("not every model could be trained")
-	ErrPaused       = errors.New("the run is paused")
+	ErrPaused       = errors.New("it is paused, and what it saved is kept")
 )
 
 // Usage returns the synopsis of m as it is typed at the given prompt: "%" for a

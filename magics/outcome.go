@@ -27,7 +27,7 @@ func outcome(s training.Status, prompt string) error {
 		}
 	case training.RunPaused:
 		return &Problem{
-			What: fmt.Sprintf("run %s is paused, and what it saved is kept", s.Run),
+			What: "run " + s.Run,
 			Err:  ErrPaused,
 			Hint: fmt.Sprintf("%sresume %s continues it.", prompt, s.Run),
 		}
