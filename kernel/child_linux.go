@@ -1,7 +1,10 @@
 package kernel
 
 import (
+	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -13,3 +16,22 @@ func ownGroup(cmd *exec.Cmd) {
 
 // maxrssUnit is what the kernel counts a process's memory in, in bytes.
 const maxrssUnit = 1024
+
+// ownPeak returns the most memory that this process has used, in bytes. (What
+// getrusage says may be our parent's.)
+func ownPeak() int64 {
+	status, err := os.ReadFile("/proc/self/status")
+	if err != nil {
+		return 0
+	}
+	_, rest, _ := strings.Cut(string(status), "VmHWM:")
+	fields := strings.Fields(rest)
+	if len(fields) == 0 {
+		return 0
+	}
+	kib, err := strconv.ParseInt(fields[0], 10, 64)
+	if err != nil {
+		return 0
+	}
+	return kib << 10
+}

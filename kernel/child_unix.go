@@ -35,18 +35,10 @@ func signalOf(state *os.ProcessState) (number int, name string) {
 	return int(status.Signal()), name
 }
 
-// ownPeak returns the most memory that this process has used, in bytes.
-func ownPeak() int64 {
-	var usage syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &usage) != nil {
-		return 0
-	}
-	return peakOf(&usage)
-}
-
 // peakMemory returns the most memory that a process, or one of its children,
-// has used, in bytes; 0 if that is not known. For the system a process begins
-// with what we had used when we started it: less than that cannot be told.
+// has used, in bytes; 0 if that is not known. On Linux a process
+// begins with what we had used when we started it: less than that cannot be
+// told.
 func peakMemory(state *os.ProcessState, ours int64) int64 {
 	if state == nil {
 		return 0

@@ -42,7 +42,7 @@ def test_a_cell_whose_python_dies_says_why(kernel: Kernel, death: str) -> None:
     ours = kernel.execute("%outlast")
     began = time.monotonic()
     result = kernel.finish(dying)
-    assert time.monotonic() - began < 3, "a second, and the time to think"
+    assert time.monotonic() - began < 8, "a second, on a machine that has the time"
     assert result.content["ename"] == "KernelDied"
     text = "\n".join(result.content["traceback"])
     assert why in text
@@ -137,7 +137,7 @@ def test_nobody_stays_behind(kernel: Kernel, how: str) -> None:
 def test_the_python_dies_with_a_killed_kernel(kernel: Kernel) -> None:
     child = descendants(kernel.pid)
     os.kill(kernel.pid, signal.SIGKILL)
-    assert await_end(child) < 3
+    assert await_end(child) < 8
 
 
 def test_many_restarts_leave_no_files(kernel: Kernel, tmp_path_factory: pytest.TempPathFactory) -> None:
