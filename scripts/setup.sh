@@ -12,7 +12,6 @@ readonly DEBIAN_PACKAGES=(python3-venv python3-torch python3-sklearn)
 # For tests only: a browser for JupyterLab, and an old Jupyter like Colab's.
 readonly DEBIAN_TEST_PACKAGES=(chromium python3-ipykernel python3-jupyter-client)
 readonly DEBIAN_PYTHON=/usr/bin/python3
-readonly TORCH_CPU_INDEX=https://download.pytorch.org/whl/cpu
 
 say() { printf 'setup: %s\n' "$*"; }
 
@@ -82,10 +81,6 @@ make_environment() {
 install_torch() {
 	"$VENV/bin/python" -c 'import sklearn, torch' 2>/dev/null && return
 	say "installing torch and scikit-learn"
-	if [ "$(uname -s)" = Linux ]; then
-		pip_install --retries 1 --index-url "$TORCH_CPU_INDEX" "$(grep '^torch==' requirements-torch.txt)" 2>/dev/null ||
-			say "$TORCH_CPU_INDEX has no torch for us; taking the larger one from PyPI"
-	fi
 	pip_install -r requirements-torch.txt
 }
 
