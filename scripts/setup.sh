@@ -77,7 +77,7 @@ make_environment() {
 	"$python" -m venv --clear ${flags[@]+"${flags[@]}"} "$VENV"
 }
 
-# install_torch takes the build without CUDA where there is one: the other weighs gigabytes and nothing here needs it.
+# install_torch takes what pip finds. Nothing here needs CUDA: an index of CPU builds, set up for pip, saves gigabytes.
 install_torch() {
 	"$VENV/bin/python" -c 'import sklearn, torch' 2>/dev/null && return
 	say "installing torch and scikit-learn"
