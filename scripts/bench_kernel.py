@@ -28,6 +28,16 @@ PATIENCE = 300.0
 SILENCE = 5  # seconds without a message, in a cell that prints all the time, mean that the last ones were lost
 
 
+def environment(*specs: Path) -> dict[str, str]:
+    """The environment of a user whose shell has this Python active."""
+    paths = [*(str(folder.parent) for folder in specs), str(Path(sys.prefix) / "share" / "jupyter")]
+    return os.environ | {
+        "JUPYTER_PATH": os.pathsep.join(paths),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "VIRTUAL_ENV": sys.prefix,
+    }
+
+
 class Kernel:
     """A kernel, started as a server does it, and a client of it."""
 
@@ -35,10 +45,8 @@ class Kernel:
         self.name = name
         self.manager = KernelManager(kernel_name=name)
         self.manager.kernel_spec_manager.kernel_dirs = [str(specs), *self.manager.kernel_spec_manager.kernel_dirs]
-        paths = [str(specs.parent), str(Path(sys.prefix) / "share" / "jupyter")]
-        env = os.environ | {"JUPYTER_PATH": os.pathsep.join(paths), "VIRTUAL_ENV": sys.prefix}
         self.began = time.perf_counter()
-        self.manager.start_kernel(env=env)
+        self.manager.start_kernel(env=environment(specs))
         self.client: BlockingKernelClient = self.manager.blocking_client()
         self.client.start_channels(hb=False)
 
@@ -56,13 +64,21 @@ class Kernel:
         """Runs a cell; returns the seconds until its reply and until its idle."""
         began = time.perf_counter()
         msg_id = self.client.execute(code)
-        while self.client.get_shell_msg(timeout=PATIENCE)["parent_header"].get("msg_id") != msg_id:
-            pass
+        self.reply(msg_id)
         replied = time.perf_counter() - began
         while True:
             message = self.client.get_iopub_msg(timeout=PATIENCE)
             if message["parent_header"].get("msg_id") == msg_id and message["content"].get("execution_state") == "idle":
                 return replied, time.perf_counter() - began
+
+    def reply(self, msg_id: str) -> None:
+        """Waits for the reply to a cell, which must have succeeded."""
+        while True:
+            message = self.client.get_shell_msg(timeout=PATIENCE)
+            if message["parent_header"].get("msg_id") == msg_id:
+                break
+        if message["content"]["status"] != "ok":
+            raise RuntimeError(f"{self.name}: {message['content']}")
 
     def drain(self, code: str) -> tuple[float, int, int]:
         """Runs a cell whose output is only counted: seconds, messages, bytes. ipykernel loses some when it is busy."""
@@ -77,7 +93,7 @@ class Kernel:
             size += len(frames[-1])
             if msg_id in frames[-3] and b'"idle"' in frames[-1]:
                 break
-        self.client.get_shell_msg(timeout=PATIENCE)
+        self.reply(msg_id.decode())
         return last - began, count, size
 
     def resident(self) -> float:
@@ -94,7 +110,9 @@ class Kernel:
 def installed() -> Iterator[Path]:
     """The folder of a kernelspec that was installed for this run only."""
     with tempfile.TemporaryDirectory() as prefix:
-        subprocess.run([BINARY, "install", "--prefix", prefix], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [BINARY, "install", "--prefix", prefix], check=True, env=environment(), stdout=subprocess.DEVNULL
+        )
         yield Path(prefix) / "share" / "jupyter" / "kernels"
 
 
@@ -112,8 +130,7 @@ def starts(specs: Path, times: int) -> dict[str, dict[str, list[float]]]:
             kernel = Kernel(specs, name)
             kernel.info()
             found[name]["info"].append(kernel.since_start() * 1000)
-            kernel.client.execute("pass")
-            kernel.client.get_shell_msg(timeout=PATIENCE)
+            kernel.reply(kernel.client.execute("pass"))
             found[name]["first"].append(kernel.since_start() * 1000)
             kernel.close()
     return {name: {what: values[1:] for what, values in lists.items()} for name, lists in found.items()}
