@@ -65,7 +65,7 @@ func (s *Supervisor) prepare(ctx context.Context, m Model) error {
 	}
 	if data, err := os.ReadFile(path); err == nil {
 		if err := decode(data, &was); err != nil {
-			s.Log.Warn("model.json not readable", "model", m.Name, "error", err)
+			s.Log.WarnContext(ctx, "model.json not readable", "model", m.Name, "error", err)
 		}
 	}
 	if was.Fingerprint != "" && was.Fingerprint != m.Fingerprint {
