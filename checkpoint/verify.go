@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -91,7 +90,7 @@ func verifyFile(ctx context.Context, root *os.Root, f File) error {
 	if info.Size() != f.Size {
 		return &DamagedError{f.Path, fmt.Sprintf("it has %d bytes instead of %d", info.Size(), f.Size)}
 	}
-	d, err := durable.Hash(reader{ctx, in})
+	d, err := durable.Hash(durable.Reader(ctx, in))
 	if err != nil {
 		return damagedBy(f.Path, err)
 	}
@@ -99,19 +98,6 @@ func verifyFile(ctx context.Context, root *os.Root, f File) error {
 		return &DamagedError{f.Path, "its SHA-256 differs"}
 	}
 	return nil
-}
-
-// reader ends with its context.
-type reader struct {
-	ctx context.Context //nolint:containedctx // it lives for one reading
-	r   io.Reader
-}
-
-func (r reader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }
 
 var errIrregular = errors.New("it is no regular file")

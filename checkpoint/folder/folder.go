@@ -145,7 +145,7 @@ func (s *Store) Put(ctx context.Context, name string, r io.Reader, want durable.
 		return "", err
 	}
 	defer unlock()
-	written, err := durable.WriteFile(path, reader{ctx, r}, &want)
+	written, err := durable.WriteFile(path, durable.Reader(ctx, r), &want)
 	if err != nil {
 		return "", err
 	}
@@ -166,7 +166,7 @@ func readBack(ctx context.Context, path string) (durable.Digest, error) {
 		return durable.Digest{}, err
 	}
 	defer f.Close() //nolint:errcheck // it was only read
-	return durable.Hash(reader{ctx, f})
+	return durable.Hash(durable.Reader(ctx, f))
 }
 
 // Get implements checkpoint.Store.
@@ -189,7 +189,7 @@ func (s *Store) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	return struct {
 		io.Reader
 		io.Closer
-	}{reader{ctx, f}, f}, nil
+	}{durable.Reader(ctx, f), f}, nil
 }
 
 // List implements checkpoint.Store. What a crash left of a write is not listed,
@@ -265,17 +265,4 @@ func (s *Store) tidy(path string) {
 			break
 		}
 	}
-}
-
-// reader ends with its context.
-type reader struct {
-	ctx context.Context //nolint:containedctx // it lives for one copy
-	r   io.Reader
-}
-
-func (r reader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.r.Read(p)
 }
