@@ -43,7 +43,9 @@ func play(role, dir string) {
 	var err error
 	switch role {
 	case "save":
-		err = playSave(dir, func(string, string, bool) error { return nil })
+		err = playSave(dir, onDisk, func(string, string, bool) error { return nil })
+	case "save from memory":
+		err = playSave(dir, inMemoryOf(dir), func(string, string, bool) error { return nil })
 	case "mirror":
 		err = playMirror(dir)
 	case "restore":
@@ -55,8 +57,16 @@ func play(role, dir string) {
 	}
 }
 
-// playSave does each deed and tells then of it.
-func playSave(dir string, then func(deed, path string, final bool) error) error {
+// onDisk returns where a worker stages what it hands over to k.
+func onDisk(k *checkpoint.Keeper) string { return filepath.Join(k.Dir, "models", model, "staging") }
+
+// inMemoryOf returns how a worker stages outside of the run's folder.
+func inMemoryOf(dir string) func(*checkpoint.Keeper) string {
+	return func(*checkpoint.Keeper) string { return filepath.Join(dir, "memory") }
+}
+
+// playSave does each deed, once more if it fails, and tells then of it.
+func playSave(dir string, staging func(*checkpoint.Keeper) string, then func(deed, path string, final bool) error) error {
 	k := keeperIn(filepath.Join(dir, "runs"), 1)
 	for _, deed := range deeds() {
 		m := manifest(stepOfDeed(deed))
@@ -64,13 +74,16 @@ func playSave(dir string, then func(deed, path string, final bool) error) error 
 		final := strings.HasPrefix(deed, "final")
 		var path string
 		var err error
-		if final {
-			_, path, err = k.Finish(context.Background(), m)
-		} else {
-			staged := filepath.Join(k.Dir, "models", model, "staging", deed)
-			if err = stageFiles(staged, content(deed)); err == nil {
-				_, path, err = k.Save(context.Background(), m, staged)
+		do := func() error { _, path, err = k.Finish(context.Background(), m); return err }
+		if !final {
+			staged := filepath.Join(staging(k), deed)
+			if err := stageFiles(staged, content(deed)); err != nil {
+				return err
 			}
+			do = func() error { _, path, err = k.Save(context.Background(), m, staged); return err }
+		}
+		if do() != nil {
+			err = do()
 		}
 		if err == nil {
 			err = then(deed, path, final)
@@ -105,7 +118,7 @@ func playMirror(dir string) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- m.Run(ctx) }()
-	err = playSave(dir, func(deed, path string, final bool) error {
+	err = playSave(dir, onDisk, func(deed, path string, final bool) error {
 		m.Saved(model, stepOfDeed(deed), path, final)
 		return m.Flush(ctx)
 	})
@@ -248,7 +261,58 @@ func requireGoodOnDisk(t *testing.T, dir string) {
 }
 
 func TestCrashAtEachStepOfSaveAndFinish(t *testing.T) {
-	crashIn(t, "save", oneOf(1, 3), func(*testing.T, string) {}, requireGoodOnDisk)
+	for _, role := range []string{"save", "save from memory"} {
+		t.Run(role, func(t *testing.T) {
+			crashIn(t, role, oneOf(1, 3), func(*testing.T, string) {}, requireGoodOnDisk)
+		})
+	}
+}
+
+// Whatever call the disk refuses, once: what is asked again is done, nothing is
+// lost and nothing is there twice.
+func TestEachStepOfSaveAndFinishFailsOnce(t *testing.T) {
+	if !canFail {
+		t.Skip("the calls of a process cannot be made to fail here")
+	}
+	for _, role := range []string{"save", "save from memory"} {
+		t.Run(role, func(t *testing.T) {
+			every := oneOf(3, 9)
+			refused := 0
+			for at := 1 + rand.N(every); ; at += every {
+				dir := t.TempDir()
+				calls := 0
+				tr := &trace{dir: dir, stop: func(int) bool { return false }}
+				tr.fails = func(nr uint64) bool {
+					if nr != syscall.SYS_FSYNC && nr != syscall.SYS_RENAMEAT { // the others are the worker's, too
+						return false
+					}
+					calls++
+					return calls == at
+				}
+				status := tr.run(t, role)
+				require.True(t, status.Exited() && status.ExitStatus() == 0, "call %d: %v", at, status)
+				require.Equal(t, deeds(), ackedDeeds(t, dir))
+				k := keeperIn(filepath.Join(dir, "runs"), 1)
+				requireCheckpoint(t, checkpoints(k, "30"), 30, content("30"))
+				requireGoodOnDisk(t, dir)
+				require.NoError(t, os.RemoveAll(dir))
+				if calls < at {
+					break
+				}
+				refused++
+			}
+			t.Logf("%s: %d calls refused", role, refused)
+			require.Greater(t, refused, 5)
+		})
+	}
+}
+
+// ackedDeeds returns all that a process was told of.
+func ackedDeeds(t *testing.T, dir string) []string {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join(dir, ackedName))
+	require.NoError(t, err)
+	return strings.Split(strings.TrimSuffix(string(data), "\n"), "\n")
 }
 
 // requireGoodInStore is what another machine finds after a crash of the mirror,

@@ -42,27 +42,52 @@ func (k *Keeper) step(model string, step int64) string {
 	return k.model(model, checkpointsName, strconv.FormatInt(step, 10))
 }
 
-// Save takes the folder staged over as the checkpoint of m.Step: it hashes and
-// syncs its files, moves it to its place, writes the manifest last, and removes
-// the oldest checkpoints beyond Keep. It returns the manifest and the path. When
-// it fails, staged is where it was, and Save may be asked again.
+// Save makes the folder staged the checkpoint of m.Step: it hashes and syncs its
+// files, moves them to their place, writes the manifest last, and removes the
+// oldest checkpoints beyond Keep. It returns the manifest and the path. When it
+// fails, staged is where it was, and Save may be asked again.
+//
+// A folder outside of the run's, in memory perhaps, is copied, hashed on the
+// way, and left to the caller.
 func (k *Keeper) Save(ctx context.Context, m Manifest, staged string) (Manifest, string, error) {
 	m.Final = false
-	files, err := adopt(ctx, staged)
-	if err != nil {
-		return m, "", fmt.Errorf("save checkpoint %d of %s: %w", m.Step, m.Model, err)
-	}
 	target := k.step(m.Model, m.Step)
-	if err := moveIn(staged, target); err != nil {
-		return m, "", fmt.Errorf("save checkpoint %d of %s: %w", m.Step, m.Model, err)
+	take, source, drop := adopt, staged, func() error { return nil }
+	if !k.has(staged) {
+		source = target + halfSuffix
+		take = func(ctx context.Context, half string) ([]File, error) { return copyIn(ctx, staged, half) }
+		drop = func() error { return os.RemoveAll(source) } // the disk may be full
 	}
-	if m, err = seal(target, m, files); err != nil {
-		return m, "", fmt.Errorf("save checkpoint %d of %s: %w", m.Step, m.Model, errors.Join(err, giveBack(target, staged)))
+	files, err := take(ctx, source)
+	if err == nil {
+		m, err = putIn(source, target, m, files)
+	}
+	if err != nil {
+		return m, "", fmt.Errorf("save checkpoint %d of %s: %w", m.Step, m.Model, errors.Join(err, drop()))
 	}
 	if err := errors.Join(dropReplaced(target), k.prune(m)); err != nil { // the new one is safe all the same
 		k.Log.WarnContext(ctx, "old checkpoint not removed", "model", m.Model, "error", err)
 	}
 	return m, target, nil
+}
+
+// putIn moves a folder whose files are durable to its place and seals it. When
+// it fails, the folder is where it was.
+func putIn(source, target string, m Manifest, files []File) (Manifest, error) {
+	err := moveIn(source, target)
+	if err == nil {
+		m, err = seal(target, m, files)
+	}
+	if err != nil {
+		return m, errors.Join(err, giveBack(target, source))
+	}
+	return m, nil
+}
+
+// has reports whether path is below the run's folder.
+func (k *Keeper) has(path string) bool {
+	rel, err := filepath.Rel(k.Dir, path)
+	return err == nil && filepath.IsLocal(rel)
 }
 
 // syncLimit is how many files are synced at once: a journal commits many as fast
@@ -71,6 +96,43 @@ const syncLimit = 8
 
 // adopt hashes and syncs every file below dir, then its folders.
 func adopt(ctx context.Context, dir string) ([]File, error) {
+	files, err := eachFile(ctx, dir, func(name string) (durable.Digest, error) {
+		return durable.SyncFile(filepath.Join(dir, name))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return files, syncDirs(dir)
+}
+
+// copyIn copies every file below from to the new folder to, and hashes it on the
+// way; what it returns from is durable.
+func copyIn(ctx context.Context, from, to string) ([]File, error) {
+	if err := os.RemoveAll(to); err != nil { // what a crash left
+		return nil, err
+	}
+	if err := durable.MkdirAll(to); err != nil {
+		return nil, err
+	}
+	files, err := eachFile(ctx, from, func(name string) (durable.Digest, error) {
+		in, err := os.Open(filepath.Join(from, name))
+		if err != nil {
+			return durable.Digest{}, err
+		}
+		defer in.Close() //nolint:errcheck // it was only read
+		if err := os.MkdirAll(filepath.Join(to, filepath.Dir(name)), 0o755); err != nil {
+			return durable.Digest{}, err
+		}
+		return durable.NewFile(filepath.Join(to, name), durable.Reader(ctx, in))
+	})
+	if err != nil {
+		return nil, err
+	}
+	return files, syncDirs(to)
+}
+
+// eachFile has do make each file below dir durable, and returns what they are.
+func eachFile(ctx context.Context, dir string, do func(name string) (durable.Digest, error)) ([]File, error) {
 	paths, err := filesBelow(dir)
 	if err != nil {
 		return nil, err
@@ -83,15 +145,12 @@ func adopt(ctx context.Context, dir string) ([]File, error) {
 			if err := working.Err(); err != nil {
 				return err
 			}
-			digest, err := durable.SyncFile(filepath.Join(dir, filepath.FromSlash(name)))
+			digest, err := do(filepath.FromSlash(name))
 			files[i] = File{Path: name, Size: digest.Size, SHA256: digest.SHA256}
 			return err
 		})
 	}
-	if err := errors.Join(g.Wait(), ctx.Err()); err != nil {
-		return nil, err
-	}
-	return files, syncDirs(dir)
+	return files, errors.Join(g.Wait(), ctx.Err())
 }
 
 // filesBelow returns the paths of the files of what is to be a checkpoint. Names
@@ -149,8 +208,11 @@ func seal(dir string, m Manifest, files []File) (Manifest, error) {
 }
 
 // giveBack puts a folder that could not be sealed back to where it was taken
-// from: on a full disk Save is asked again.
+// from, if it was taken: on a full disk Save is asked again.
 func giveBack(dir, staged string) error {
+	if _, err := os.Lstat(staged); !errors.Is(err, fs.ErrNotExist) {
+		return nil //nolint:nilerr // it is there yet
+	}
 	if err := os.Remove(filepath.Join(dir, ManifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}

@@ -59,6 +59,35 @@ func TestSaveIsAskedAgain(t *testing.T) {
 	require.Equal(t, steps(20), stepFolders(t, k))
 }
 
+// What was handed over in memory is copied to the disk and stays with who staged
+// it, also when it is asked for again.
+func TestSaveFromElsewhere(t *testing.T) {
+	k := newKeeper(t, 3)
+	elsewhere := t.TempDir()
+	write(t, elsewhere, content("20"))
+	write(t, checkpoints(k, "20.half"), files{"model.pt": "of a crash", "more": "of it"})
+	blocked := filepath.Join(k.Dir, "models", model, "checkpoints", "30.half")
+	require.NoError(t, os.MkdirAll(blocked, 0o755))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, _, err := k.Save(ctx, manifest(30), elsewhere)
+	require.ErrorIs(t, err, context.Canceled)
+	require.NoDirExists(t, blocked, "half a copy takes no room")
+
+	for range 2 {
+		m, path, err := k.Save(t.Context(), manifest(20), elsewhere)
+		require.NoError(t, err)
+		require.Equal(t, checkpoints(k, "20"), path)
+		require.Equal(t, m, requireCheckpoint(t, path, 20, content("20")))
+		require.Equal(t, steps(20), stepFolders(t, k))
+	}
+	for name, text := range content("20") {
+		data, err := os.ReadFile(filepath.Join(elsewhere, filepath.FromSlash(name)))
+		require.NoError(t, err)
+		require.Equal(t, text, string(data))
+	}
+}
+
 // What is refused is refused before anything is moved: a manifest that lists it
 // would not be believed later.
 func TestSaveRefuses(t *testing.T) {

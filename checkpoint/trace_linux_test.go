@@ -30,10 +30,13 @@ const (
 type trace struct {
 	dir  string
 	stop func(n int) (kill bool) // called when nothing changes; n counts from 1
+	// fails may be nil. It says whether a call fails instead of being made.
+	fails func(nr uint64) bool
 
 	pid      int
 	calls    int
 	inFlight int   // thread
+	failing  bool  // the call of that thread
 	waiting  []int // threads, before their call
 }
 
@@ -90,6 +93,10 @@ func (tr *trace) stopped(thread int, status syscall.WaitStatus) {
 		}
 		if op == atExit && thread == tr.inFlight {
 			tr.inFlight = 0
+			if tr.failing {
+				tr.failing = false
+				failed(thread)
+			}
 		}
 		tr.resume(thread, 0)
 	case syscall.SIGTRAP, syscall.SIGSTOP: // a new thread
@@ -110,6 +117,10 @@ func (tr *trace) next() {
 		return
 	}
 	tr.inFlight, tr.waiting = tr.waiting[0], tr.waiting[1:]
+	if _, nr, _ := syscallOf(tr.inFlight); tr.fails != nil && tr.fails(nr) {
+		tr.failing = true
+		skip(tr.inFlight)
+	}
 	tr.resume(tr.inFlight, 0)
 }
 

@@ -66,6 +66,20 @@ func WriteFile(path string, r io.Reader, want *Digest) (Digest, error) {
 	return d, nil
 }
 
+// NewFile writes r to path, which must not be there, durably. It is for a folder
+// that nobody takes for whole yet: a crash leaves half a file.
+func NewFile(path string, r io.Reader) (Digest, error) {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
+	if err != nil {
+		return Digest{}, err
+	}
+	d, err := fill(f, r, nil)
+	if err != nil {
+		return Digest{}, fmt.Errorf("write %s: %w", path, err)
+	}
+	return d, nil
+}
+
 // create makes the temporary file for path, beside it: a rename is atomic only
 // within one file system. Somebody who removes empty folders may take the folder
 // away before the file is in it; then it is made again.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,6 +43,19 @@ func TestWriteFileReturnsWhatItWrote(t *testing.T) {
 			require.Equal(t, d, synced)
 		})
 	}
+}
+
+func TestNewFileWritesOverNothing(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "file")
+	d, err := durable.NewFile(path, strings.NewReader("abc"))
+	require.NoError(t, err)
+	require.True(t, d.Matches(*digest("abc")))
+	require.True(t, d.Synced)
+	_, err = durable.NewFile(path, strings.NewReader("another"))
+	require.ErrorIs(t, err, fs.ErrExist)
+	require.Equal(t, "abc", string(readFile(t, path)))
+	_, err = durable.NewFile(path+"2", failing{io.ErrUnexpectedEOF})
+	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 }
 
 func TestDigestMatches(t *testing.T) {
