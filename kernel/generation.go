@@ -26,6 +26,7 @@ type generation struct {
 	links [channels]*link
 	out   [channels]*outbox
 	iopub *link
+	flood flood // of the reader of iopub
 
 	readers sync.WaitGroup
 	mu      sync.Mutex
@@ -55,10 +56,10 @@ func (g *generation) connect(ctx context.Context) error {
 	if g.iopub, err = to(c.IOPub, zmq4.Sub, ""); err != nil {
 		return err
 	}
-	if err := errors.Join(g.iopub.send([][]byte{{1}}), g.iopub.flush()); err != nil {
+	if err := g.iopub.send([]parcel{newParcel([][]byte{{1}}, nil)}); err != nil {
 		return fmt.Errorf("subscribe to the child: %w", err)
 	}
-	g.read(g.iopub, func(frames [][]byte) { g.proxy.published(g, frames) })
+	g.read(g.iopub, func(frames [][]byte) { g.proxy.published(g, frames) }, g.drained)
 	for ch, port := range map[channel]int{onShell: c.Shell, onControl: c.Control, onStdin: c.Stdin} {
 		// One identity for all three: a child's question finds its way by it.
 		l, err := to(port, zmq4.Dealer, g.proxy.session)
@@ -73,22 +74,62 @@ func (g *generation) connect(ctx context.Context) error {
 			} else {
 				g.proxy.fromChild(g, ch, frames)
 			}
-		})
+		}, func() {})
 	}
 	return g.greet(ctx)
 }
 
-// read hands over what comes from l until it ends.
-func (g *generation) read(l *link, handle func([][]byte)) {
+// read hands over what comes from l until it ends, and calls drained whenever
+// it has to wait for more.
+func (g *generation) read(l *link, handle func([][]byte), drained func()) {
 	g.readers.Go(func() {
+		defer drained()
 		for {
 			frames, err := l.receive()
 			if err != nil {
 				return
 			}
 			handle(frames)
+			if !l.whole() {
+				drained()
+			}
 		}
 	})
+}
+
+// drained sends on what the child has published so far, and takes breath in a
+// flood.
+func (g *generation) drained() {
+	g.proxy.iopub.release()
+	if g.flood.rages(time.Now()) {
+		time.Sleep(breath)
+	}
+}
+
+// A flood is more output than anybody can read. Whoever takes each message of it
+// at once wakes up for each, and so does everybody behind him, at the cost of
+// who prints. Taken some at a time it flows faster.
+type flood struct {
+	began  time.Time // of the window that is counted in
+	count  int       // outputs in it
+	before bool      // there was a flood in the window before
+}
+
+const (
+	floodWindow = 10 * time.Millisecond
+	floodCount  = 24 // outputs in a window
+	breath      = time.Millisecond
+)
+
+// output counts one output, and rages reports whether there is a flood.
+func (f *flood) output() { f.count++ }
+
+func (f *flood) rages(now time.Time) bool {
+	if now.Sub(f.began) > floodWindow {
+		f.before = f.count >= floodCount && now.Sub(f.began) < 2*floodWindow
+		f.began, f.count = now, 0
+	}
+	return f.before || f.count >= floodCount
 }
 
 // nudgeInterval is how often a child that boots is asked again. A subscription

@@ -38,7 +38,10 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 	if m.Header.Type == jupyter.TypeExecuteInput {
 		p.count.see(m)
 	}
-	p.broadcast(m, p.passed(m, frames, m.Identities))
+	if kept(m.Header.Type) {
+		g.flood.output()
+	}
+	p.broadcast(broadcast{msg: m, frames: p.passed(m, frames, m.Identities), more: true})
 	if !idle {
 		return
 	}

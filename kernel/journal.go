@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"outlast/kernel/jupyter"
 )
@@ -27,6 +28,10 @@ const (
 	segmentSize = 8 << 20
 	// maxJournalQueue is how much may wait for a slow disk, in bytes.
 	maxJournalQueue = 64 << 20
+	// journalDelay is how long output waits for more, to be written with it.
+	journalDelay = 50 * time.Millisecond
+	// journalBatch is where a write is long enough, in bytes.
+	journalBatch = 1 << 20
 	// maxJournalCells is how many cells are remembered.
 	maxJournalCells = 10_000
 )
@@ -41,19 +46,19 @@ type journal struct {
 	limit int64
 	log   *slog.Logger
 
-	mu      sync.Mutex
-	changed *sync.Cond
-	queue   []journalEntry
-	queued  int
-	writing bool
-	ended   bool
-	cells   []*journalCell // oldest first
-	byID    map[string]*journalCell
-	sizes   []int64 // of the segments that are kept; the first has number base
-	base    int
-	total   int64
-	file    *os.File
-	done    chan struct{}
+	writing sync.Mutex // held while a batch is written; taken before mu
+
+	mu     sync.Mutex
+	queue  []journalEntry
+	queued int         // bytes
+	soon   *time.Timer // writes what is queued; nil if nothing is
+	ended  bool
+	cells  []*journalCell // oldest first
+	byID   map[string]*journalCell
+	sizes  []int64 // of the segments that are kept; the first has number base
+	base   int
+	total  int64
+	file   *os.File
 }
 
 // A journalCell is what is known of one cell's output.
@@ -83,14 +88,12 @@ type journalLine struct {
 // openJournal makes the journal of one session below dir; an empty dir keeps
 // nothing. What sessions that were killed have left there is removed.
 func openJournal(dir string, limit int64, log *slog.Logger) (*journal, error) {
-	j := &journal{limit: limit, log: log, byID: map[string]*journalCell{}, done: make(chan struct{})}
-	j.changed = sync.NewCond(&j.mu)
+	j := &journal{limit: limit, log: log, byID: map[string]*journalCell{}}
 	if limit <= 0 {
 		j.limit = defaultJournal
 	}
 	if dir == "" {
 		j.ended = true
-		close(j.done)
 		return j, nil
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -101,7 +104,6 @@ func openJournal(dir string, limit int64, log *slog.Logger) (*journal, error) {
 		return nil, fmt.Errorf("make a folder for the journal: %w", err)
 	}
 	j.dir = own
-	go j.loop()
 	return j, nil
 }
 
@@ -166,56 +168,62 @@ func (j *journal) note(m *jupyter.Message) {
 	}
 	j.queue = append(j.queue, journalEntry{c, m, size})
 	j.queued += size
-	j.changed.Broadcast()
-}
-
-// loop writes what was noted, until close.
-func (j *journal) loop() {
-	defer close(j.done)
-	for {
-		j.mu.Lock()
-		for len(j.queue) == 0 && !j.ended {
-			j.changed.Wait()
-		}
-		batch := j.queue
-		j.queue, j.queued, j.writing = nil, 0, true
-		ended := j.ended
-		j.mu.Unlock()
-		if !ended {
-			for _, e := range batch {
-				j.write(e)
-			}
-		}
-		j.mu.Lock()
-		j.writing = false
-		j.changed.Broadcast()
-		j.mu.Unlock()
-		if ended {
-			return
-		}
+	if j.soon == nil {
+		j.soon = time.AfterFunc(journalDelay, j.flush)
 	}
 }
 
-// write appends one output. Only the loop writes.
-func (j *journal) write(e journalEntry) {
-	line := encodeLine(e)
+// flush writes what was noted so far.
+func (j *journal) flush() {
+	j.writing.Lock()
+	defer j.writing.Unlock()
+	j.mu.Lock()
+	batch := j.queue
+	j.queue, j.queued = nil, 0
+	if j.soon != nil {
+		j.soon.Stop()
+		j.soon = nil
+	}
+	ended := j.ended
+	j.mu.Unlock()
+	for len(batch) > 0 && !ended {
+		n := 0
+		for size := 0; n < len(batch) && size < journalBatch; n++ {
+			size += batch[n].size
+		}
+		j.write(batch[:n])
+		batch = batch[n:]
+	}
+}
+
+// write appends outputs to one segment. Only flush writes.
+func (j *journal) write(batch []journalEntry) {
+	var lines bytes.Buffer
+	for _, e := range batch {
+		encodeLine(&lines, e)
+	}
 	file, segment, err := j.segment()
 	if err == nil {
-		_, err = file.Write(line)
+		_, err = file.Write(lines.Bytes())
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	for _, e := range batch {
+		if err != nil {
+			e.cell.lost = true
+			continue
+		}
+		if e.cell.last < 0 {
+			e.cell.first = segment
+		}
+		e.cell.last = segment
+	}
 	if err != nil {
 		j.log.Warn("output not kept", "error", err)
-		e.cell.lost = true
 		return
 	}
-	if e.cell.last < 0 {
-		e.cell.first = segment
-	}
-	e.cell.last = segment
-	j.sizes[len(j.sizes)-1] += int64(len(line))
-	j.total += int64(len(line))
+	j.sizes[len(j.sizes)-1] += int64(lines.Len())
+	j.total += int64(lines.Len())
 	for j.total > j.limit && len(j.sizes) > 1 {
 		j.evict()
 	}
@@ -260,22 +268,20 @@ func (j *journal) evict() {
 
 // encodeLine writes one output as JSON. What the child sent is JSON already,
 // and not parsed again.
-func encodeLine(e journalEntry) []byte {
-	var b bytes.Buffer
+func encodeLine(b *bytes.Buffer, e journalEntry) {
 	b.Grow(e.size + 128)
-	fmt.Fprintf(&b, `{"cell":%d,"type":%q,"content":`, e.cell.number, e.msg.Header.Type)
-	oneLine(&b, e.msg.Content)
+	fmt.Fprintf(b, `{"cell":%d,"type":%q,"content":`, e.cell.number, e.msg.Header.Type)
+	oneLine(b, e.msg.Content)
 	b.WriteString(`,"metadata":`)
-	oneLine(&b, e.msg.Metadata)
+	oneLine(b, e.msg.Metadata)
 	b.WriteString(`,"buffers":[`)
 	for i, buffer := range e.msg.Buffers {
 		if i > 0 {
 			b.WriteByte(',')
 		}
-		fmt.Fprintf(&b, "%q", base64.StdEncoding.EncodeToString(buffer))
+		fmt.Fprintf(b, "%q", base64.StdEncoding.EncodeToString(buffer))
 	}
 	b.WriteString("]}\n")
-	return b.Bytes()
 }
 
 func oneLine(b *bytes.Buffer, raw json.RawMessage) {
@@ -295,10 +301,8 @@ var ErrNotKept = errors.New("its output is not kept")
 // or, for 0, the latest before the cell called self. lost reports that a part
 // is no longer kept.
 func (j *journal) read(count int, self string) (lines []journalLine, lost bool, err error) {
+	j.flush()
 	j.mu.Lock()
-	for (len(j.queue) > 0 || j.writing) && !j.ended {
-		j.changed.Wait()
-	}
 	c := j.find(count, self)
 	if c == nil {
 		j.mu.Unlock()
@@ -361,9 +365,8 @@ func readSegment(path string, cell int) ([]journalLine, error) {
 func (j *journal) close() {
 	j.mu.Lock()
 	j.ended = true
-	j.changed.Broadcast()
 	j.mu.Unlock()
-	<-j.done
+	j.flush() // after one that runs; what it would write is removed
 	if j.file != nil {
 		j.file.Close() //nolint:errcheck // it is removed
 	}

@@ -11,6 +11,7 @@ import (
 type broadcast struct {
 	msg    *jupyter.Message
 	frames [][]byte // topic, delimiter, signature, ...
+	more   bool     // others follow at once, or a release
 }
 
 // topic returns what subscriptions are compared with.

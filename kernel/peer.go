@@ -56,26 +56,27 @@ func (p *peer) send(frames [][]byte) bool {
 func (p *peer) publish(b broadcast, signer jupyter.Signer) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.queued < mergeBehind {
+	switch typ := b.msg.Header.Type; {
+	case p.queued < mergeBehind:
 		clear(p.displays)
-		p.putLocked(newParcel(b.frames, nil))
-		return p.within(maxBehind)
-	}
-	switch b.msg.Header.Type {
-	case jupyter.TypeStream:
+		p.holdLocked(newParcel(b.frames, nil))
+	case typ == jupyter.TypeStream:
 		next := streamMerge(signer, b.msg)
 		if tail := len(p.queue) - 1; next != nil && tail >= 0 && p.queue[tail].merge != nil && p.queue[tail].merge.add(next) {
 			p.queue[tail].size += len(next.texts[0])
 			p.queued += len(next.texts[0])
 			break
 		}
-		p.putLocked(newParcel(b.frames, next))
-	case jupyter.TypeUpdateDisplay:
+		p.holdLocked(newParcel(b.frames, next))
+	case typ == jupyter.TypeUpdateDisplay:
 		p.replace(displayKey(b.msg))
-		p.putLocked(newParcel(b.frames, nil))
+		p.holdLocked(newParcel(b.frames, nil))
 		p.displays[displayKey(b.msg)] = p.taken + len(p.queue) - 1
 	default:
-		p.putLocked(newParcel(b.frames, nil))
+		p.holdLocked(newParcel(b.frames, nil))
+	}
+	if !b.more {
+		p.sendLocked()
 	}
 	return p.within(maxBehind)
 }

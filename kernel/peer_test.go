@@ -118,10 +118,10 @@ func TestUpdatesThatAreOnTheirWayAreNotTouched(t *testing.T) {
 	h := newHeard(t)
 	h.lag(mergeBehind)
 	h.update("a", 1)
-	h.take() // the display_data alone fills the batch
+	h.take(nil) // the display_data alone fills the batch
 	h.lag(mergeBehind)
 	h.update("a", 2)
-	h.take()
+	h.take(nil)
 	h.lag(mergeBehind)
 	h.update("a", 3)
 	for _, p := range h.queue {
@@ -164,13 +164,13 @@ func TestWhoStillReadsIsGivenTime(t *testing.T) {
 		h := newHeard(t)
 		for range 2 * maxBehind >> 20 {
 			require.True(t, h.lag(1<<20))
-			h.take()
+			h.take(nil)
 			h.lag(1 << 20)
 			time.Sleep(stallTime / 2)
 		}
 		kept := true
 		for i := 0; kept && i < 2*hardBehind>>20; i++ {
-			h.take()
+			h.take(nil)
 			kept = h.lag(4 << 20)
 		}
 		assert.False(t, kept, "there is an end to it")

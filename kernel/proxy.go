@@ -225,13 +225,13 @@ func (p *Proxy) publish(t jupyter.Type, request *jupyter.Message, content any) {
 		return
 	}
 	m.Identities = [][]byte{append(slices.Clip(p.topic), t...)}
-	p.broadcast(m, p.signer.Encode(m))
+	p.broadcast(broadcast{msg: m, frames: p.signer.Encode(m)})
 }
 
 // broadcast sends what is on its way to iopub.
-func (p *Proxy) broadcast(m *jupyter.Message, frames [][]byte) {
-	p.journal.note(m)
-	p.iopub.publish(broadcast{msg: m, frames: frames}, p.signer)
+func (p *Proxy) broadcast(b broadcast) {
+	p.journal.note(b.msg)
+	p.iopub.publish(b, p.signer)
 }
 
 // reply answers a request on the channel and the way it came.

@@ -68,7 +68,7 @@ func (p *Proxy) republish(request *jupyter.Message, line journalLine) {
 		m.Buffers = append(m.Buffers, b)
 	}
 	m.Identities = [][]byte{append(slices.Clip(p.topic), line.Type...)}
-	p.broadcast(m, p.signer.Encode(m))
+	p.broadcast(broadcast{msg: m, frames: p.signer.Encode(m)})
 }
 
 // settle returns what a front end would show after all of lines: texts of one

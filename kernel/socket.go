@@ -194,6 +194,13 @@ func (s *socket) publish(b broadcast, signer jupyter.Signer) {
 	}
 }
 
+// release sends what was held because more was to follow.
+func (s *socket) release() {
+	for _, p := range s.all() {
+		p.release()
+	}
+}
+
 func (s *socket) send(p *peer, frames [][]byte) {
 	if !p.send(frames) {
 		s.cutOff(p)

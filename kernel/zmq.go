@@ -47,10 +47,18 @@ type link struct {
 	raw      net.Conn
 	conn     *zmq4.Conn
 	r        *bufio.Reader
-	w        *bufio.Writer
+	w        *bufio.Writer // to out
+	out      outlet
 	identity string // the peer's; may be empty
 
 	writing sync.Mutex // the answer to a PING comes between two messages
+}
+
+func newLink(raw net.Conn) *link {
+	d := direct(raw)
+	l := &link{raw: raw, r: bufio.NewReaderSize(&inlet{raw, d}, ioBuffer), out: outlet{raw: raw, direct: d}}
+	l.w = bufio.NewWriterSize(&l.out, ioBuffer)
+	return l
 }
 
 // shake performs the handshake on raw, which it closes on an error. It never
@@ -68,7 +76,7 @@ func shake(raw net.Conn, typ zmq4.SocketType, identity string, server bool) (l *
 	if err := raw.SetDeadline(time.Now().Add(handshakeTimeout)); err != nil {
 		return nil, err
 	}
-	l = &link{raw: raw, r: bufio.NewReaderSize(raw, ioBuffer), w: bufio.NewWriterSize(raw, ioBuffer)}
+	l = newLink(raw)
 	pipe := &handshake{link: l, open: true}
 	l.conn, err = zmq4.Open(pipe, null.Security(), typ, zmq4.SocketIdentity(identity), server, nil)
 	if err != nil {
@@ -149,17 +157,51 @@ func (h *handshake) SetDeadline(t time.Time) error      { return h.raw.SetDeadli
 func (h *handshake) SetReadDeadline(t time.Time) error  { return h.raw.SetReadDeadline(t) }
 func (h *handshake) SetWriteDeadline(t time.Time) error { return h.raw.SetWriteDeadline(t) }
 
-// send writes one message. It is on its way once flush was called.
-func (l *link) send(frames [][]byte) error {
+// send writes messages, and waits until the connection has taken them.
+func (l *link) send(batch []parcel) error {
 	l.writing.Lock()
 	defer l.writing.Unlock()
-	return l.conn.SendMsg(zmq4.NewMsgFrom(frames...))
+	if err := l.writeAll(batch); err != nil {
+		return err
+	}
+	if err := l.w.Flush(); err != nil {
+		return err
+	}
+	return l.out.flush()
 }
 
-func (l *link) flush() error {
-	l.writing.Lock()
+// try writes messages as far as the connection takes them without waiting, and
+// returns how many bytes are left for send. It reports false if it wrote
+// nothing, since somebody else writes.
+func (l *link) try(batch []parcel) (rest int, ok bool) {
+	if !l.out.canTry() || !l.writing.TryLock() {
+		return 0, false
+	}
 	defer l.writing.Unlock()
-	return l.w.Flush()
+	l.out.trying = true
+	defer func() { l.out.trying = false }()
+	err := l.writeAll(batch)
+	if err == nil {
+		err = l.w.Flush()
+	}
+	if err != nil {
+		l.close() // its reader notices
+		return 0, true
+	}
+	return len(l.out.rest), true
+}
+
+// writeAll puts messages into the buffer. The caller holds writing.
+func (l *link) writeAll(batch []parcel) error {
+	for _, p := range batch {
+		if p.frames == nil {
+			continue // replaced by a later one, or in out already
+		}
+		if err := l.conn.SendMsg(zmq4.NewMsgFrom(p.message()...)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // receive reads one message. A PING is answered, as peers of ZMTP 3.1 expect;
@@ -190,6 +232,29 @@ func (l *link) receive() ([][]byte, error) {
 			return frames, nil
 		}
 	}
+}
+
+// whole reports whether the next message has come already, whole, so that
+// receive does not wait for it.
+func (l *link) whole() bool {
+	buffered, err := l.r.Peek(l.r.Buffered())
+	for err == nil && len(buffered) >= 2 {
+		flags, size, head := buffered[0], uint64(buffered[1]), uint64(2)
+		if flags&flagLong != 0 {
+			if head = 9; uint64(len(buffered)) < head {
+				return false
+			}
+			size = binary.BigEndian.Uint64(buffered[1:head])
+		}
+		if flags&flagCommand != 0 || size > uint64(len(buffered))-head {
+			return false
+		}
+		if flags&flagMore == 0 {
+			return true
+		}
+		buffered = buffered[head+size:]
+	}
+	return false
 }
 
 // pingSize is what stands before the context in a PING: its name and a time.

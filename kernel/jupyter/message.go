@@ -36,6 +36,8 @@ type Message struct {
 	Content    json.RawMessage
 	Buffers    [][]byte // not covered by the signature
 	Signature  []byte   // as received; empty without a key
+
+	parentID string // decoded from Parent by Decode; every message is asked for it several times
 }
 
 // Header is the part of a message's header that Outlast reads.
@@ -126,10 +128,23 @@ func (m *Message) SetMetadata(metadata map[string]any) error {
 
 // ParentID returns the id of the message that caused m; empty if it names none.
 func (m *Message) ParentID() string {
+	if m.parentID != "" {
+		return m.parentID
+	}
+	return idOf(m.Parent)
+}
+
+// emptyParent is what ipykernel sends for none.
+const emptyParent = "{}"
+
+func idOf(header json.RawMessage) string {
+	if string(header) == emptyParent {
+		return ""
+	}
 	var parent struct {
 		ID string `json:"msg_id"`
 	}
-	if err := json.Unmarshal(m.Parent, &parent); err != nil {
+	if err := json.Unmarshal(header, &parent); err != nil {
 		return "" // a parent may be anything, or missing
 	}
 	return parent.ID

@@ -95,6 +95,7 @@ func (s Signer) Decode(frames [][]byte) (*Message, error) {
 	if m.Header.Type == "" {
 		return nil, fmt.Errorf("%w: header without msg_type", ErrMalformed)
 	}
+	m.parentID = idOf(m.Parent)
 	return m, nil
 }
 
