@@ -22,6 +22,10 @@ import (
 // not there by then stays on disk and is sent at the next start.
 const flushLimit = 10 * time.Minute
 
+// sharedMemory is where Linux keeps files in memory. Elsewhere there is no such
+// folder, and workers hand over on disk.
+const sharedMemory = "/dev/shm"
+
 // supervisorCommand is how a supervisor is started: this program, detached.
 func supervisorCommand(dir, run string) training.Command {
 	exe, err := os.Executable()
@@ -59,7 +63,7 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 	}
 	plan := run.Plan()
 	v := &vault{keeper: &checkpoint.Keeper{Dir: run.Dir(), Keep: plan.Settings.Keep, Log: log}, run: name}
-	s := &training.Supervisor{Run: run, Vault: v, WorkerDir: worker, Log: log, Env: reachable(os.Environ())}
+	s := &training.Supervisor{Run: run, Vault: v, WorkerDir: worker, Memory: sharedMemory, Log: log, Env: reachable(os.Environ())}
 
 	ctx, fence := context.WithCancelCause(ctx)
 	defer fence(nil)

@@ -35,7 +35,8 @@ type attempt struct {
 	redone  int64
 	metrics *durable.Log
 	saver   *saver
-	forked  bool // not started as a program of its own
+	forked  bool   // not started as a program of its own
+	memory  string // its place on the shelf, or empty
 
 	// Of the goroutine that reads the events; of others once it has ended.
 	reached  int64 // completed steps
@@ -81,6 +82,7 @@ func (a *attempt) run(ctx context.Context) (outcome, error) {
 	if err != nil {
 		return outcome{}, fmt.Errorf("prepare worker: %w", err)
 	}
+	defer a.s.shelf.clear(a.memory)
 	defer log.Close() //nolint:errcheck // the worker's text; the worker has its own copy
 	from, err := log.Seek(0, io.SeekEnd)
 	if err != nil {

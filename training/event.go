@@ -158,7 +158,7 @@ func (a *attempt) keep(ctx context.Context, e Event) error {
 
 // take hands a staged checkpoint to the saver.
 func (a *attempt) take(e Event) error {
-	if !within(a.path(stagingName), e.Path) || e.Step < 0 {
+	if !a.staged(e.Path) || e.Step < 0 {
 		return &refusal{fmt.Sprintf("it handed over %q as the checkpoint of step %d: a checkpoint is a new folder in $OUTLAST_STAGING", e.Path, e.Step)}
 	}
 	a.reached = max(a.reached, e.Step)

@@ -27,6 +27,7 @@ func (a *attempt) command() (cmd *exec.Cmd, log *os.File, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	a.memory = a.place()
 	path := a.path(jobName)
 	if err := durable.WriteJSON(path, a.job(code, staging, work)); err != nil {
 		return nil, nil, err
@@ -65,7 +66,7 @@ func (a *attempt) job(code jobCode, staging, work string) jobFile {
 	job := jobFile{
 		Protocol: ProtocolVersion, Run: a.s.Run.Name(), Name: a.model.Name, Params: a.model.Params, Seed: set.Seed,
 		Attempt: a.number, BatchSize: a.fit.BatchSize, GradAccum: a.fit.GradAccum, EffectiveBatch: set.EffectiveBatch, Precision: set.Precision,
-		LoRARank: set.LoRARank, Device: set.Device, MemoryFraction: set.MemoryFraction, Dir: work, Staging: staging,
+		LoRARank: set.LoRARank, Device: set.Device, MemoryFraction: set.MemoryFraction, Dir: work, Staging: staging, MemoryStaging: a.memory,
 		GradCheckpointing: a.fit.GradCheckpointing, LoaderWorkers: a.fit.LoaderWorkers,
 		CheckpointEvery: set.CheckpointEvery, Code: code,
 	}

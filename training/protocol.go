@@ -84,6 +84,7 @@ type jobFile struct {
 	LoaderWorkers     *int           `json:"loader_workers"` // at most so many; null: as the code likes
 	Dir               string         `json:"dir"`
 	Staging           string         `json:"staging"`
+	MemoryStaging     string         `json:"memory_staging"` // likewise, and in memory; empty if there is none
 	Checkpoint        *jobCheckpoint `json:"checkpoint"`
 	CheckpointEvery   Every          `json:"checkpoint_every"`
 	Code              jobCode        `json:"code"`

@@ -2,7 +2,6 @@ package training
 
 import (
 	"context"
-	"os"
 	"sync"
 	"time"
 )
@@ -36,7 +35,7 @@ func (s *saver) put(e Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if n := len(s.queue); n > 0 && s.queue[n-1].Reason == reasonDue {
-		os.RemoveAll(s.queue[n-1].Path) //nolint:errcheck // a leftover is swept before the next attempt
+		s.a.release(s.queue[n-1].Path)
 		s.queue = s.queue[:n-1]
 	}
 	s.queue = append(s.queue, e)
@@ -104,6 +103,7 @@ func (s *saver) loop(ctx context.Context) {
 func (s *saver) save(ctx context.Context, e Event) (c Checkpoint, err error) {
 	a := s.a
 	began := time.Now()
+	defer a.release(e.Path)
 	err = a.persist(ctx, func() error {
 		if err := a.metrics.Sync(); err != nil {
 			return err
@@ -115,7 +115,6 @@ func (s *saver) save(ctx context.Context, e Event) (c Checkpoint, err error) {
 	})
 	if err != nil {
 		a.s.Log.ErrorContext(ctx, "checkpoint not saved", "model", a.model.Name, "step", e.Step, "error", err)
-		os.RemoveAll(e.Path) //nolint:errcheck // a leftover is swept before the next attempt
 		return c, err
 	}
 	a.s.tempo.sawSave(time.Since(began))

@@ -41,6 +41,9 @@ type Vault interface {
 	Final(ctx context.Context, model, fingerprint string) (Checkpoint, []string, error)
 	// Save takes a staged folder over. When it returns, the checkpoint is
 	// durable; when it fails, it may be asked again.
+	//
+	// A folder in the model's own staging is moved, any other one copied, and left
+	// to the caller.
 	Save(ctx context.Context, c Checkpoint, staged string) (Checkpoint, error)
 	// Finish makes the checkpoint of c.Step the final one. It may be asked again.
 	Finish(ctx context.Context, c Checkpoint) (Checkpoint, error)
@@ -66,6 +69,7 @@ type Supervisor struct {
 	Vault     Vault
 	WorkerDir string // what goes on PYTHONPATH
 	Env       []string
+	Memory    string // a folder in memory for what workers hand over, such as /dev/shm; empty for the disk
 	Log       *slog.Logger
 
 	// Sleep waits before something is tried again; nil means by the clock. It
@@ -84,6 +88,7 @@ type Supervisor struct {
 	nursery    nursery
 	board      board
 	copies     copies
+	shelf      shelf
 }
 
 // Work takes the run over and trains its models one after the other. It returns
@@ -95,6 +100,7 @@ func (s *Supervisor) Work(ctx context.Context) error {
 		return err
 	}
 	defer release()
+	defer s.shelf.close()
 	if err := s.takeOver(ctx); err != nil {
 		return fmt.Errorf("take over run %s: %w", s.Run.Name(), err)
 	}

@@ -36,6 +36,8 @@ func (w *worker) misbehave(verb, rest string) {
 		w.die(rest)
 	case "hang":
 		select {}
+	case "memory":
+		w.staging, _ = w.job["memory_staging"].(string)
 	case "deaf":
 		w.deaf = true
 	case "touch":

@@ -17,6 +17,7 @@ import (
 //	                      each step logs a loss. SIGTERM pauses as job.steps does
 //	slow D                from here on a step takes so long
 //	checkpoint REASON     stages one now
+//	memory                from here on stages in memory
 //	final; finish [METRIC] as job.finish does
 //	event JSON; raw TEXT  one line of events, checked or not
 //	huge N                one line of N bytes

@@ -23,6 +23,13 @@ func Supervisor(r *training.Run) training.Command {
 	return training.Command{Path: exe, Env: env}
 }
 
+// SupervisorWithMemory is like Supervisor, and offers workers a folder in memory.
+func SupervisorWithMemory(r *training.Run, memory string) training.Command {
+	c := Supervisor(r)
+	c.Env = append(c.Env, memoryVariable+"="+memory)
+	return c
+}
+
 // supervise plays a supervisor and returns its exit status.
 func supervise() int {
 	dir, name, _ := strings.Cut(os.Getenv(runVariable), "\n")
@@ -32,8 +39,8 @@ func supervise() int {
 	if err != nil {
 		return complain(err)
 	}
-	v := &Vault{Run: r}
-	s := &training.Supervisor{Run: r, Vault: v, Env: os.Environ(), Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
+	v := &Vault{Run: r, Memory: os.Getenv(memoryVariable)}
+	s := &training.Supervisor{Run: r, Vault: v, Env: os.Environ(), Memory: v.Memory, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))}
 	err = s.Work(ctx)
 	if breaches := v.Breaches(); len(breaches) > 0 {
 		return complain(errors.New(strings.Join(breaches, "; ")))

@@ -16,6 +16,8 @@ import (
 const (
 	roleVariable = "TRAININGTEST_ROLE"
 	runVariable  = "TRAININGTEST_RUN" // data directory and run, on two lines
+	// memoryVariable is the folder in memory that a supervisor offers.
+	memoryVariable = "TRAININGTEST_MEMORY"
 	// raceVariable and raceOptions: otherwise a process takes a second to end
 	// under the race detector.
 	raceVariable = "GORACE"

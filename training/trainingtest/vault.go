@@ -23,6 +23,7 @@ import (
 // wrote. It may be told to fail.
 type Vault struct {
 	Run    *training.Run
+	Memory string                                         // where else workers may stage; empty for nowhere
 	FailOn func(call string, c training.Checkpoint) error // may be nil; call is newest, final, save, finish, supersede, flush
 
 	mu       sync.Mutex
@@ -139,17 +140,25 @@ func (v *Vault) Save(_ context.Context, c training.Checkpoint, staged string) (t
 	if err != nil {
 		return training.Checkpoint{}, err
 	}
-	if !strings.HasPrefix(staged, v.Run.ModelPath(c.Model, "staging")+string(filepath.Separator)) {
+	onDisk := within(v.Run.ModelPath(c.Model, "staging"), staged)
+	if !onDisk && (v.Memory == "" || !within(v.Memory, staged)) {
 		return training.Checkpoint{}, v.breach("saved " + staged + ", which is not in its staging folder")
 	}
 	target := v.Run.ModelPath(c.Model, "checkpoints", strconv.FormatInt(c.Step, 10))
 	must(os.MkdirAll(filepath.Dir(target), 0o755))
 	must(os.RemoveAll(target))
-	if err := os.Rename(staged, target); err != nil {
+	if !onDisk {
+		err = os.CopyFS(target, os.DirFS(staged))
+	} else {
+		err = os.Rename(staged, target)
+	}
+	if err != nil {
 		return training.Checkpoint{}, err
 	}
 	return write(target, c)
 }
+
+func within(dir, path string) bool { return strings.HasPrefix(path, dir+string(filepath.Separator)) }
 
 // Finish implements training.Vault.
 func (v *Vault) Finish(_ context.Context, c training.Checkpoint) (training.Checkpoint, error) {

@@ -23,6 +23,16 @@ def write(folder: Path, tracked: dict[str, Any]) -> dict[str, Any]:
     return {"files": files, "on_device": on_device}
 
 
+def size(tracked: dict[str, Any]) -> int:
+    """How many bytes the tensors and arrays of the tracked objects have."""
+    total = 0
+    for value in tracked.values():
+        state = _state.get(value)
+        total += sum(t.numel() * t.element_size() for t in _state.tensors(state))
+        total += sum(a.nbytes for a in _state.arrays(state))
+    return total
+
+
 def read(folder: Path) -> dict[str, Any]:
     """What stands in a checkpoint's outlast.json."""
     state = json.loads((folder / STATE_FILE).read_text())

@@ -5,8 +5,10 @@ They can be read without Outlast: ``torch.load``, ``numpy.load``, JSON.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import pickle
 import sys
 import threading
@@ -14,6 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from . import _state
+
+# The folder, within that of a checkpoint that is being written, with the files
+# of one that nobody needs any more.
+OLD = ".old"
 
 
 def save(folder: Path, name: str, state: Any) -> str:
@@ -103,14 +109,18 @@ class _Patient:
     """
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("wb", buffering=0)
+        with contextlib.suppress(OSError):  # there is none
+            (path.parent / OLD / path.name).rename(path)
+        # Not cut: it is written over, which is faster than to get its space anew.
+        self._file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666), "wb", 0)
         self._error: OSError | None = None
 
     def __enter__(self) -> _Patient:
         return self
 
     def __exit__(self, kind: Any, *_: Any) -> None:
-        self._file.close()
+        with self._file:
+            self._file.truncate()
         if self._error and kind is None:
             raise self._error
 

@@ -56,7 +56,7 @@ class Job:
         self.dir.mkdir(parents=True, exist_ok=True)
 
         self._events = events
-        self._stage = _stage.Stage(Path(spec["staging"]), events) if spec["staging"] else None
+        self._stage = _stage.of(spec, events)
         self._pace = _stage.Pace(spec["checkpoint_every"])
         self._checkpoint: dict[str, Any] | None = spec["checkpoint"]
         self._tracked: dict[str, Any] = {}
@@ -253,7 +253,11 @@ class Job:
         self._pace.saved(self._step)
         self._sealing = reason == "final"
         if self._stage:
-            self._stage.put(self._step, reason, self._fill)
+            self._stage.put(self._step, reason, self._fill, self._estimate)
+
+    def _estimate(self) -> int | None:
+        # What a trainer writes only the trainer knows.
+        return None if self._trainer else _checkpoint.size(self._tracked)
 
     def _fill(self, folder: Path) -> dict[str, Any]:
         """Writes a checkpoint's files, and returns what stands beside them in outlast.json."""

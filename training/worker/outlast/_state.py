@@ -162,9 +162,18 @@ def _to(value: Any, device: str) -> Any:
 
 def tensors(value: Any) -> list[Any]:
     """The tensors in a state, however deep."""
+    return _all("tensor", value)
+
+
+def arrays(value: Any) -> list[Any]:
+    """The arrays in a state, however deep."""
+    return _all("array", value)
+
+
+def _all(wanted: str, value: Any) -> list[Any]:
     how = kind(value)
-    if how == "tensor":
+    if how == wanted:
         return [value]
     if how == "dict":
-        return [t for v in value.values() for t in tensors(v)]
-    return [t for v in value for t in tensors(v)] if how in ("list", "tuple") else []
+        return [t for v in value.values() for t in _all(wanted, v)]
+    return [t for v in value for t in _all(wanted, v)] if how in ("list", "tuple") else []
