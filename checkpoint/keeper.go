@@ -211,7 +211,7 @@ func seal(dir string, m Manifest, files []File) (Manifest, error) {
 // from, if it was taken: on a full disk Save is asked again.
 func giveBack(dir, staged string) error {
 	if _, err := os.Lstat(staged); !errors.Is(err, fs.ErrNotExist) {
-		return nil //nolint:nilerr // it is there yet
+		return nil // it is there yet
 	}
 	if err := os.Remove(filepath.Join(dir, ManifestName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
