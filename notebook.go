@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -200,7 +201,7 @@ func (s *stream) flush() {
 type page struct{ cell *kernel.Cell }
 
 // Show implements magics.Screen.
-func (p page) Show(v magics.View) { p.cell.Display(bundle(v), "") }
+func (p page) Show(v magics.View) { p.cell.DisplayWith(bundle(v), metadata(v)) }
 
 // Live implements magics.Screen.
 func (p page) Live() magics.Live { return &liveOutput{cell: p.cell, id: uuid.NewString()} }
@@ -233,12 +234,22 @@ func bundle(v magics.View) jupyter.Bundle {
 	b := jupyter.Bundle{"text/plain": strings.TrimRight(v.Text, "\n")}
 	for mime, text := range map[string]string{
 		"text/html":              v.HTML,
-		"image/svg+xml":          v.SVG,
 		"application/javascript": v.JavaScript,
 	} {
 		if text != "" {
 			b[mime] = text
 		}
 	}
+	if v.Picture != nil {
+		b["image/png"] = base64.StdEncoding.EncodeToString(v.Picture.PNG)
+	}
 	return b
+}
+
+// metadata says how pages show v's picture, and what they say of it.
+func metadata(v magics.View) map[string]any {
+	if v.Picture == nil {
+		return map[string]any{}
+	}
+	return map[string]any{"image/png": map[string]any{"width": v.Picture.Width, "alt": v.Picture.Words}}
 }

@@ -61,6 +61,11 @@ func (c *Cell) Stream(name jupyter.StreamName, text string) {
 // Display shows b, under an id if it is to be updated.
 func (c *Cell) Display(b jupyter.Bundle, id string) { c.show(jupyter.TypeDisplayData, b, id) }
 
+// DisplayWith shows b, with what front ends are told of how to show it.
+func (c *Cell) DisplayWith(b jupyter.Bundle, metadata map[string]any) {
+	c.sink.emit(jupyter.TypeDisplayData, jupyter.DisplayContent{Data: b, Metadata: metadata, Transient: map[string]any{}})
+}
+
 // Update replaces what was shown under id.
 func (c *Cell) Update(b jupyter.Bundle, id string) { c.show(jupyter.TypeUpdateDisplay, b, id) }
 

@@ -1,8 +1,12 @@
 package magics
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
+	"image/color"
+	"image/png"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +14,7 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"gonum.org/v1/plot/vg"
 
 	"outlast/training"
 )
@@ -193,7 +198,7 @@ func TestOneModelAloneIsNotTheBest(t *testing.T) {
 	assert.NotContains(t, resultsSheet(r, "", func(string) []float64 { return nil }).view().Text, "best")
 }
 
-func TestEveryModelHasAPenOfItsOwn(t *testing.T) {
+func TestCurvesCanBeToldApartWithoutColour(t *testing.T) {
 	var names []string
 	for i := range namedCurves + 5 {
 		names = append(names, fmt.Sprint(i))
@@ -201,12 +206,106 @@ func TestEveryModelHasAPenOfItsOwn(t *testing.T) {
 	pens := pensFor(names)
 	seen := map[string]bool{}
 	for _, n := range names[:namedCurves] {
-		look := fmt.Sprint(pens[n].colour, pens[n].dashes)
+		look := fmt.Sprintf("%v %T", pens[n].dashes, pens[n].sign)
 		assert.True(t, pens[n].named)
 		assert.False(t, seen[look], n)
 		seen[look] = true
 	}
 	assert.False(t, pens[names[namedCurves]].named)
+}
+
+// contrast is that of WCAG 2: 1 for the same colour, 21 for black on white.
+func contrast(a, b color.RGBA) float64 {
+	light := func(c color.RGBA) float64 {
+		sum := 0.0
+		for i, v := range []uint8{c.R, c.G, c.B} {
+			s := float64(v) / 255
+			if s <= 0.04045 {
+				s /= 12.92
+			} else {
+				s = math.Pow((s+0.055)/1.055, 2.4)
+			}
+			sum += []float64{0.2126, 0.7152, 0.0722}[i] * s
+		}
+		return sum
+	}
+	x, y := light(a), light(b)
+	return (max(x, y) + 0.05) / (min(x, y) + 0.05)
+}
+
+func TestPlotsCanBeReadOnLightAndDarkPages(t *testing.T) {
+	for name, page := range map[string]color.RGBA{"white": {255, 255, 255, 255}, "JupyterLab's dark theme": {0x11, 0x11, 0x11, 255}} {
+		assert.Greater(t, contrast(ink(), page), 4.1, name)
+		for _, c := range penColours() {
+			assert.Greater(t, contrast(c, page), 3.0, "%v on %s", c, name)
+		}
+	}
+}
+
+// aFigure draws so many models, the name of each as long as said.
+func aFigure(t *testing.T, models, length int) *figure {
+	t.Helper()
+	f := &figure{metrics: []string{"loss", "accuracy"}}
+	var all []series
+	for i := range models {
+		name := fmt.Sprint(i, strings.Repeat("n", length))
+		f.models = append(f.models, name)
+		s := series{model: name}
+		for x := range 10 {
+			s.points = append(s.points, struct{ X, Y float64 }{float64(x), float64(i + x)})
+		}
+		all = append(all, s)
+	}
+	f.pens = pensFor(f.models)
+	for _, metric := range f.metrics {
+		p, err := panel(metric, all, f.pens)
+		require.NoError(t, err)
+		f.panels = append(f.panels, p)
+	}
+	return f
+}
+
+func TestEveryModelIsNamedInsideThePicture(t *testing.T) {
+	for name, c := range map[string]struct{ models, length int }{
+		"one": {1, 3}, "eight": {8, 8}, "twelve with long names": {12, 60}, "more than can be told apart": {40, 10}, "a name longer than the page": {2, 400},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := aFigure(t, c.models, c.length)
+			width, height := f.size()
+			l := f.legend(width - 2*margin)
+			assert.Len(t, l.names, min(c.models, namedCurves+1))
+			for _, n := range l.names {
+				assert.LessOrEqual(t, sampleWidth+l.style.Width(n), l.width, n)
+			}
+			assert.LessOrEqual(t, l.width*vg.Length(l.columns), width)
+			assert.GreaterOrEqual(t, height, panelHeight+vg.Length(l.rows())*nameHeight)
+			svg, err := f.svg()
+			require.NoError(t, err)
+			for _, n := range l.names {
+				assert.Contains(t, string(svg), ">"+n+"</text>")
+			}
+		})
+	}
+}
+
+func TestNothingIsDrawnBehindThePlots(t *testing.T) {
+	f := aFigure(t, 3, 5)
+	data, width, err := f.png()
+	require.NoError(t, err)
+	img, err := png.Decode(bytes.NewReader(data))
+	require.NoError(t, err)
+	assert.Equal(t, sharpness*width, img.Bounds().Dx())
+	clear, total := 0, img.Bounds().Dx()*img.Bounds().Dy()
+	for y := range img.Bounds().Dy() {
+		for x := range img.Bounds().Dx() {
+			if _, _, _, a := img.At(x, y).RGBA(); a == 0 {
+				clear++
+			}
+		}
+	}
+	assert.Greater(t, clear, total*8/10, "the page shows through")
+	assert.Less(t, clear, total, "and something is drawn")
+	assert.Less(t, len(data), 100_000, "it is kept in notebooks")
 }
 
 func TestPanelsAreALossAndAScore(t *testing.T) {

@@ -49,7 +49,7 @@ func TestHelpIsAnsweredWithoutRunningAnything(t *testing.T) {
 func TestMistakesAreAnsweredWithTheSynopsis(t *testing.T) {
 	d := plainDeps()
 	for _, line := range []string{
-		"status a b", "status --nosuch", "results a b", "results --json --csv", "results --plot x.png", "results --zip x.tar",
+		"status a b", "status --nosuch", "results a b", "results --json --csv", "results --plot x.gif", "results --zip x.tar",
 		"logs", "logs a b c", "logs a --lines -1", "logs a -n x", "attach a b", "stop a b", "resume a b", "doctor now", "gpu_config now",
 		"outlast now", "outlast restart now", "shared now", "keepalive perhaps", "train", "train a b", "train --keep 0 --script x",
 		"train --nosuch", "status -- x", "train --seed x",

@@ -38,6 +38,9 @@ func HostOf(lookup func(string) (string, bool)) Host {
 // behind it.
 func (h Host) colab() bool { return h == HostColab || h == HostColabEnterprise }
 
+// serves reports whether pages of this host can link to files beside the notebook.
+func (h Host) serves() bool { return h == HostJupyter || h == HostJupyterHub }
+
 // limit returns how long a machine of this host usually lives, whatever it does;
 // 0 if there is no such limit.
 func (h Host) limit() time.Duration {

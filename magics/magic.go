@@ -93,8 +93,8 @@ type Notebook interface {
 type View struct {
 	Text       string // always there: terminals and saved notebooks show it
 	HTML       string
-	SVG        string
 	JavaScript string
+	Picture    *Picture
 
 	// Fit draws the text for a screen of so many characters and lines; 0 is no
 	// limit. It is nil where Text is the only form.
@@ -106,6 +106,13 @@ type View struct {
 
 	// Final says that a live view changes no more.
 	Final bool
+}
+
+// A Picture is a view that is more than text.
+type Picture struct {
+	PNG   []byte
+	Width int    // in pixels of the page; a narrower page scales it
+	Words string // what it shows, for those who cannot see it
 }
 
 // A Screen shows views. Implementations may be called from several goroutines.

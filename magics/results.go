@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
 	"io"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,8 +32,8 @@ func Results(d *Deps) *Magic {
 		o := resultOptions{magic: m, dir: d.dirFlag(fs)}
 		fs.BoolVar(&o.json, "json", false, "print one JSON object")
 		fs.BoolVar(&o.csv, "csv", false, "print the table as CSV")
-		fs.StringVar(&o.plot, "plot", "", "write the plots to `FILE.svg`")
-		fs.StringVar(&o.zip, "zip", "", "write all results to `FILE.zip`: table, plots, logs, metrics, finished models")
+		fs.StringVar(&o.plot, "plot", "", "write the plots to `FILE.svg` or FILE.png, and show nothing else")
+		fs.StringVar(&o.zip, "zip", "", "write all results to `FILE.zip`, and show nothing else: table, plots, logs, metrics, finished models")
 		return func(ctx context.Context, c *Call) error {
 			if err := o.check(); err != nil {
 				return err
@@ -40,8 +42,9 @@ func Results(d *Deps) *Magic {
 			if err != nil {
 				return err
 			}
-			if o.plot != "" || o.zip != "" {
+			if o.files() {
 				o.here = d.nearby(ctx, c.Notebook)
+				o.linked = o.here.dir == d.WorkDir && d.Host.serves()
 			}
 			return o.show(c, run)
 		}
@@ -56,14 +59,18 @@ type resultOptions struct {
 	json, csv bool
 	plot, zip string
 	here      place // set if files are to be written
+	linked    bool  // the notebook's page can link to what lies there
 }
+
+// files reports whether files are to be written.
+func (o resultOptions) files() bool { return o.plot != "" || o.zip != "" }
 
 func (o resultOptions) check() error {
 	switch {
 	case o.json && o.csv:
 		return &UsageError{o.magic, "--json and --csv exclude each other"}
-	case o.plot != "" && !isFile(o.plot, ".svg"):
-		return &UsageError{o.magic, fmt.Sprintf("--plot writes SVG: give it a name that ends in .svg, not %q", o.plot)}
+	case o.plot != "" && !isFile(o.plot, ".svg", ".png"):
+		return &UsageError{o.magic, fmt.Sprintf("--plot writes SVG or PNG: give it a name that ends in .svg or .png, not %q", o.plot)}
 	case o.zip != "" && !isFile(o.zip, ".zip"):
 		return &UsageError{o.magic, fmt.Sprintf("--zip takes a name that ends in .zip, not %q", o.zip)}
 	}
@@ -79,54 +86,90 @@ func (o resultOptions) show(c *Call, run *training.Run) error {
 	if err := c.result(results); err != nil {
 		return err
 	}
-	said := c.Stdout
+	plots, err := plotRun(run, results)
+	if err != nil {
+		return err
+	}
 	switch {
 	case o.json:
-		said, err = c.Stderr, writeJSON(c, results)
+		err = writeJSON(c, results)
 	case o.csv:
-		said, err = c.Stderr, writeCSV(c.Stdout, results)
-	default:
+		err = writeCSV(c.Stdout, results)
+	case !o.files():
 		c.Screen.Show(resultsView(run, results))
+		err = showPlots(c, run.Name(), plots)
 	}
 	if err != nil {
 		return err
 	}
-	svg, err := plotRun(run, results)
+	return o.write(c, run, results, plots)
+}
+
+// showPlots shows the plots where pictures can be seen.
+func showPlots(c *Call, run string, plots *figure) error {
+	if c.Notebook == nil || plots == nil {
+		return nil
+	}
+	data, width, err := plots.png()
 	if err != nil {
 		return err
 	}
-	if c.Notebook != nil && svg != nil && !o.json && !o.csv {
-		c.Screen.Show(View{
-			Text: fmt.Sprintf("Plots of %s: the curves of all models (%%results %s --plot FILE.svg saves them)", run.Name(), run.Name()),
-			SVG:  string(svg),
-		})
-	}
-	return o.write(said, run, results, svg)
+	c.Screen.Show(View{
+		Text:    fmt.Sprintf("[Plots: %s. %%results %s --plot FILE.svg saves them]", plots.words(), run),
+		Picture: &Picture{PNG: data, Width: width, Words: "Plots: " + plots.words()},
+	})
+	return nil
 }
 
 // write writes the files that were asked for, and says where they are.
-func (o resultOptions) write(said io.Writer, run *training.Run, results training.Results, svg []byte) error {
+func (o resultOptions) write(c *Call, run *training.Run, results training.Results, plots *figure) error {
+	svg, err := plots.drawn(".svg")
+	if err != nil {
+		return err
+	}
 	if o.plot != "" {
-		if svg == nil {
+		if plots == nil {
 			return &Problem{"write the plots", errors.New("no model has logged a metric over at least two steps"), "log some in the training loop: job.log(loss=loss)"}
 		}
-		err := replaceFile(o.here.path(o.plot), func(w io.Writer) error {
-			_, err := w.Write(svg)
+		data, err := plots.drawn(filepath.Ext(o.plot))
+		if err != nil {
+			return err
+		}
+		err = replaceFile(o.here.path(o.plot), func(w io.Writer) error {
+			_, err := w.Write(data)
 			return err
 		})
 		if err != nil {
 			return &Problem{"write the plots", err, "give --plot a file that can be written"}
 		}
-		fmt.Fprintln(said, "Plots written to "+o.plot)
+		o.say(c, "Plots", o.plot, plots.words())
 	}
 	if o.zip != "" {
 		err := replaceFile(o.here.path(o.zip), func(w io.Writer) error { return archive(w, run, results, svg) })
 		if err != nil {
 			return &Problem{"write the results", err, "give --zip a file that can be written, where there is room for it"}
 		}
-		fmt.Fprintln(said, "Results written to "+o.zip)
+		o.say(c, "Results", o.zip, "of "+models(len(results.Models)))
 	}
 	return nil
+}
+
+// say tells that a file was written, beside what a program may read.
+func (o resultOptions) say(c *Call, what, file, of string) {
+	size := ""
+	if info, err := os.Stat(o.here.path(file)); err == nil {
+		size = fmt.Sprintf(" (%s, %s)", of, fileSize(info.Size()))
+	}
+	text := what + " written to " + file + size
+	switch {
+	case o.json || o.csv:
+		fmt.Fprintln(c.Stderr, text)
+	case c.Notebook != nil && o.linked && filepath.IsLocal(file):
+		c.Screen.Show(View{Text: text, HTML: fmt.Sprintf(`<div>%s written to <a href="%s" download>%s</a>%s</div>`,
+			what, html.EscapeString((&url.URL{Path: filepath.ToSlash(file)}).EscapedPath()), html.EscapeString(file), html.EscapeString(size))})
+	default:
+		fmt.Fprintln(c.Stdout, text)
+	}
 }
 
 // complete gives every field the form that programs rely on.

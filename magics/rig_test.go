@@ -4,6 +4,7 @@ package magics_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -184,7 +185,8 @@ type notebook struct {
 	values    map[string]string // JSON by expression
 	ran       []string
 	restarted bool
-	busy      bool // answers nothing until the asker gives up
+	busy      bool   // answers nothing until the asker gives up
+	folder    string // in which it is
 }
 
 func (n *notebook) Eval(ctx context.Context, expr string) (json.RawMessage, error) {
@@ -196,7 +198,7 @@ func (n *notebook) Eval(ctx context.Context, expr string) (json.RawMessage, erro
 		return json.RawMessage(v), nil
 	}
 	if strings.Contains(expr, "getcwd") {
-		return json.RawMessage(`["/notebook/folder", "/notebook/python"]`), nil
+		return json.Marshal([]string{cmp.Or(n.folder, "/notebook/folder"), "/notebook/python"})
 	}
 	return nil, errors.New("NameError: name '" + expr + "' is not defined")
 }

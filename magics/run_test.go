@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/csv"
 	"encoding/json"
+	"image/png"
 	"io"
 	"os"
 	"path/filepath"
@@ -277,7 +278,7 @@ func TestResultsInEveryForm(t *testing.T) {
 	assert.Equal(t, []string{"model", "state", "accuracy", "steps", "seconds", "final"}, records[0])
 	assert.Equal(t, []string{"long", "done", "0.025", "40"}, records[1][:4])
 
-	assert.Contains(t, must(t, d, "results --plot curves.svg"), "Plots written to curves.svg")
+	assert.Regexp(t, `^Plots written to curves.svg \(loss of 2 models over the steps of training, [\d.]+ kB\)\n$`, must(t, d, "results --plot curves.svg"), "and the table is not shown again")
 	svg, err := os.ReadFile(filepath.Join(d.WorkDir, "curves.svg"))
 	require.NoError(t, err)
 	assert.Contains(t, string(svg), "<svg")
@@ -285,7 +286,14 @@ func TestResultsInEveryForm(t *testing.T) {
 		assert.Regexp(t, `>`+word+`( \(logarithmic\))?</text>`, string(svg))
 	}
 
-	assert.Contains(t, must(t, d, "results --zip all.zip"), "Results written to all.zip")
+	assert.Contains(t, must(t, d, "results --plot curves.png"), "Plots written to curves.png")
+	f, err := os.Open(filepath.Join(d.WorkDir, "curves.png"))
+	require.NoError(t, err)
+	defer f.Close() //nolint:errcheck // it was only read
+	_, err = png.Decode(f)
+	require.NoError(t, err)
+
+	assert.Regexp(t, `^Results written to all.zip \(of 2 models, [\d.]+ kB\)\n$`, must(t, d, "results --zip all.zip"), "and the table is not shown again")
 	z, err := zip.OpenReader(filepath.Join(d.WorkDir, "all.zip"))
 	require.NoError(t, err)
 	defer z.Close() //nolint:errcheck // it was only read
@@ -312,8 +320,43 @@ func TestANotebookGetsThePlotsToo(t *testing.T) {
 	require.NoError(t, c.run(t.Context(), d, "results"))
 	require.Len(t, c.screen.shown, 2)
 	assert.Contains(t, c.screen.shown[0].HTML, "<table")
-	assert.Contains(t, c.screen.shown[1].SVG, "<svg")
-	assert.NotEmpty(t, c.screen.shown[1].Text)
+	picture := c.screen.shown[1].Picture
+	require.NotNil(t, picture)
+	drawn, err := png.Decode(bytes.NewReader(picture.PNG))
+	require.NoError(t, err)
+	assert.Equal(t, 2*picture.Width, drawn.Bounds().Dx())
+	assert.Equal(t, "Plots: loss of 2 models over the steps of training", picture.Words)
+	assert.Contains(t, c.screen.shown[1].Text, picture.Words)
+}
+
+func TestANotebookLinksToWhatWasWrittenBesideIt(t *testing.T) {
+	for name, test := range map[string]struct {
+		host magics.Host
+		file string
+		want string
+	}{
+		"beside the notebook":              {magics.HostJupyter, "all results.zip", `<a href="all%20results.zip" download>all results.zip</a>`},
+		"elsewhere":                        {magics.HostJupyter, "../all.zip", ""},
+		"where pages cannot link to files": {magics.HostColab, "all.zip", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := deps(t)
+			d.WorkDir = filepath.Join(d.WorkDir, "below")
+			require.NoError(t, os.Mkdir(d.WorkDir, 0o755))
+			d.Host = test.host
+			twoDone(t, d)
+			c := typed{notebook: &notebook{folder: d.WorkDir}}
+			require.NoError(t, c.run(t.Context(), d, "results --zip '"+test.file+"'"))
+			if test.want == "" {
+				assert.Empty(t, c.screen.shown)
+				assert.Contains(t, c.out.String(), "Results written to "+test.file)
+				return
+			}
+			require.Len(t, c.screen.shown, 1)
+			assert.Contains(t, c.screen.shown[0].HTML, test.want)
+			assert.Contains(t, c.screen.shown[0].Text, "Results written to "+test.file)
+		})
+	}
 }
 
 func TestWithoutCurvesThereIsNothingToPlot(t *testing.T) {

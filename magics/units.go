@@ -45,6 +45,21 @@ func mebibytes(n int64) string {
 	return fmt.Sprintf("%.1f GiB", float64(n)/1024)
 }
 
+// fileSize writes how large a file is, as file managers do.
+func fileSize(n int64) string {
+	size, unit := float64(n), "bytes"
+	for _, larger := range []string{"kB", "MB", "GB", "TB"} {
+		if size < 1000 {
+			break
+		}
+		size, unit = size/1000, larger
+	}
+	if unit == "bytes" || size >= 100 {
+		return fmt.Sprintf("%.0f %s", size, unit)
+	}
+	return fmt.Sprintf("%.1f %s", size, unit)
+}
+
 // number3 writes a measured value with four significant digits, and a whole one
 // with all of them.
 func number3(v any) string {

@@ -34,7 +34,7 @@ def test_the_quickstart_runs_and_its_models_are_good(tmp_path: Path, kernel_spec
     assert "8 of 8 models done" in table.data["text/plain"], "readable as text once saved"
     assert "<table" in table.data["text/html"]
     assert len([o for o in train if o.output_type == "display_data"]) == 1, "one table, updated in place"
-    assert any("image/svg+xml" in o.data for o in output(book, "results = %results") if o.output_type == "display_data")
+    assert any("image/png" in o.data for o in output(book, "results = %results") if o.output_type == "display_data")
     assert any("Nothing to do" in o.text for o in output(book, "%resume") if o.output_type == "stream")
 
 
