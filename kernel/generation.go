@@ -50,7 +50,11 @@ func (g *generation) connect(ctx context.Context) error {
 	c := g.child.connection
 	to := func(port int, typ zmq4.SocketType, identity string) (*link, error) {
 		network, address := c.Address(port)
-		return dial(ctx, network, address, typ, identity)
+		l, err := dial(ctx, network, address, typ, identity)
+		if err == nil {
+			l.trusted = maxFrame
+		}
+		return l, err
 	}
 	var err error
 	if g.iopub, err = to(c.IOPub, zmq4.Sub, ""); err != nil {

@@ -32,8 +32,14 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 		}
 		return
 	}
-	if state == jupyter.Busy && r != nil && r.cell != nil && r.cell.claim.Lines > 0 {
-		return // we have said so when its magics began
+	if state == jupyter.Busy && r != nil && r.cell != nil {
+		p.working.childBegins(r.request)
+		if r.cell.claim.Lines > 0 {
+			return // we have said so when its magics began
+		}
+	}
+	if idle && r != nil {
+		p.working.childEnds(r.request)
 	}
 	if m.Header.Type == jupyter.TypeExecuteInput {
 		p.count.see(m)
@@ -48,7 +54,7 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 	if r != nil {
 		p.routes.idle(r)
 	}
-	p.stillWorking()
+	p.stillWorking(false)
 	g.settled(m)
 }
 

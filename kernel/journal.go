@@ -30,6 +30,13 @@ const (
 	maxJournalQueue = 64 << 20
 	// journalDelay is how long output waits for more, to be written with it.
 	journalDelay = 50 * time.Millisecond
+	// journalPatience is how long output waits while more of it comes: who looks
+	// on goes first.
+	journalPatience = time.Second
+	// journalHurry is how much waits no longer, in bytes.
+	journalHurry = 48 << 20
+	// journalOverhead is what an entry takes beside its content, about, in bytes.
+	journalOverhead = 1 << 10
 	// journalBatch is where a write is long enough, in bytes.
 	journalBatch = 1 << 20
 	// maxJournalCells is how many cells are remembered.
@@ -51,7 +58,9 @@ type journal struct {
 	mu     sync.Mutex
 	queue  []journalEntry
 	queued int         // bytes
-	soon   *time.Timer // writes what is queued; nil if nothing is
+	soon   *time.Timer // looks after what is queued; nil if nothing is
+	oldest time.Time   // when the first of it came
+	newest time.Time   // when the last of it came
 	ended  bool
 	cells  []*journalCell // oldest first
 	byID   map[string]*journalCell
@@ -158,7 +167,7 @@ func (j *journal) note(m *jupyter.Message) {
 		}
 		return
 	}
-	size := len(m.Content) + len(m.Metadata)
+	size := journalOverhead + len(m.Content) + len(m.Metadata)
 	for _, b := range m.Buffers {
 		size += len(b)
 	}
@@ -168,8 +177,24 @@ func (j *journal) note(m *jupyter.Message) {
 	}
 	j.queue = append(j.queue, journalEntry{c, m, size})
 	j.queued += size
+	j.newest = time.Now()
 	if j.soon == nil {
-		j.soon = time.AfterFunc(journalDelay, j.flush)
+		j.oldest = j.newest
+		j.soon = time.AfterFunc(journalDelay, j.look)
+	}
+}
+
+// look writes what is queued, unless more is coming.
+func (j *journal) look() {
+	j.mu.Lock()
+	now := time.Now()
+	wait := now.Sub(j.newest) < journalDelay/2 && now.Sub(j.oldest) < journalPatience && j.queued < journalHurry
+	if wait && j.soon != nil {
+		j.soon.Reset(journalDelay)
+	}
+	j.mu.Unlock()
+	if !wait {
+		j.flush()
 	}
 }
 

@@ -131,42 +131,76 @@ func TestACellThatLooksLeavesTheOneThatWorksItsNumberAndItsBusy(t *testing.T) {
 	time.Sleep(1100 * time.Millisecond) // the rule is about a second of real time
 	looked := r.Run("%look here")
 	assert.Equal(t, 2, looked.Count())
-	r.Await("busy is the last word", func(log []kerneltest.Received) kerneltest.Verdict {
-		last, done := jupyter.State(""), false
-		for _, m := range log {
-			if s := kerneltest.StateOf(m); s != "" {
-				last = s
-				done = done || m.ParentID() == looked.Reply.ParentID() && s == jupyter.Idle
-			}
-		}
-		if done && last == jupyter.Busy {
+	r.Await("busy is the last word", busyAgain(running, looked.Reply.ParentID()))
+	r.proxy.Interrupt()
+	assert.Equal(t, 1, r.Finish(running).Count())
+}
+
+func TestACellThatLooksLeavesTheChildItsBusy(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	running := r.Execute("sleep 1500ms")
+	r.Await("the cell runs", published(jupyter.TypeExecuteInput, running))
+	time.Sleep(1100 * time.Millisecond) // the rule is about a second of real time
+	looked := r.Run("%look here")
+	r.Await("busy is the last word", busyAgain(running, looked.Reply.ParentID()))
+	r.Finish(running)
+	last := r.Run("%look there")
+	assert.Equal(t, jupyter.Idle, lastState(r.Log()), "nothing works any more")
+	assert.Equal(t, jupyter.OK, last.Status())
+}
+
+func TestWorkThatGoesOnBehindItsCellKeepsTheKernelBusy(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	held := r.Execute("%hold")
+	r.Await("busy is the last word", busyAgain(held, held.Header.ID))
+	cell := r.Run("print x")
+	r.Await("busy is the last word, for what is held", busyAgain(held, cell.Reply.ParentID()))
+	r.Run("%release")
+	r.Await("idle is the last word, for what was held", func(log []kerneltest.Received) kerneltest.Verdict {
+		if lastState(log) == jupyter.Idle {
 			return kerneltest.Met
 		}
 		return kerneltest.Unmet
 	})
-	r.proxy.Interrupt()
-	assert.Equal(t, 1, r.Finish(running).Count())
+	r.Run("print y")
+	assert.Equal(t, jupyter.Idle, lastState(r.Log()))
+}
+
+// busyAgain is met when the last status says busy, for the request that works,
+// after an idle of another one.
+func busyAgain(working *jupyter.Message, other string) kerneltest.Expectation {
+	return func(log []kerneltest.Received) kerneltest.Verdict {
+		last, about, done := jupyter.State(""), "", false
+		for _, m := range log {
+			if s := kerneltest.StateOf(m); s != "" {
+				last, about = s, m.ParentID()
+				done = done || about == other && s == jupyter.Idle
+			}
+		}
+		if done && last == jupyter.Busy && about == working.Header.ID {
+			return kerneltest.Met
+		}
+		return kerneltest.Unmet
+	}
+}
+
+func lastState(log []kerneltest.Received) jupyter.State {
+	last := jupyter.State("")
+	for _, m := range log {
+		if s := kerneltest.StateOf(m); s != "" {
+			last = s
+		}
+	}
+	return last
 }
 
 func TestTheStatusTellsThatACellOfOursWorks(t *testing.T) {
 	r := start(t, kerneltest.Child{IPython: true})
 	running := r.Execute("%wait")
 	r.Await("the magic runs", printed("waiting", running))
-	r.Finish(r.Send(kerneltest.Shell, "complete_request", nil))
-	r.Await("busy is the last word", func(log []kerneltest.Received) kerneltest.Verdict {
-		last := jupyter.State("")
-		done := false
-		for _, m := range log {
-			if s := kerneltest.StateOf(m); s != "" {
-				last = s
-				done = done || m.ParentID() != running.Header.ID && s == jupyter.Idle
-			}
-		}
-		if done && last == jupyter.Busy {
-			return kerneltest.Met
-		}
-		return kerneltest.Unmet
-	})
+	asked := r.Send(kerneltest.Shell, "complete_request", nil)
+	r.Finish(asked)
+	r.Await("busy is the last word", busyAgain(running, asked.Header.ID))
 	r.proxy.Interrupt()
 	r.Finish(running)
 }

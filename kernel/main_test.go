@@ -68,7 +68,7 @@ func begin(t testing.TB, child kerneltest.Child, changes ...func(*kernel.Config)
 		Env:         os.Environ(),
 		Dir:         temp,
 		TempDir:     temp,
-		Interceptor: magics{},
+		Interceptor: &magics{},
 		Log:         slog.New(slog.NewTextHandler(r.log, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Stderr:      r.log,
 	}
@@ -180,11 +180,11 @@ func (s *safeBuffer) String() string {
 }
 
 // magics is an interceptor whose magics do what the tests need.
-type magics struct{}
+type magics struct{ held *kernel.Cell }
 
-var _ kernel.Interceptor = magics{}
+var _ kernel.Interceptor = &magics{}
 
-func (magics) Claim(code string) kernel.Claim {
+func (*magics) Claim(code string) kernel.Claim {
 	lines := strings.Split(strings.TrimRight(code, "\n"), "\n")
 	n := 0
 	for n < len(lines) && strings.HasPrefix(lines[n], "%") {
@@ -196,24 +196,24 @@ func (magics) Claim(code string) kernel.Claim {
 	}
 }
 
-func (magics) Names() []kernel.Name { return []kernel.Name{{Name: "look", Line: true}} }
+func (*magics) Names() []kernel.Name { return []kernel.Name{{Name: "look", Line: true}} }
 
 var errMagic = errors.New("the magic failed")
 
-func (magics) Run(ctx context.Context, cell *kernel.Cell) error {
+func (m *magics) Run(ctx context.Context, cell *kernel.Cell) error {
 	for line := range strings.Lines(cell.Code) {
 		verb, rest, _ := strings.Cut(strings.TrimSpace(line), " ")
 		if !strings.HasPrefix(verb, "%") {
 			return nil
 		}
-		if err := runMagic(ctx, cell, verb, rest); err != nil {
+		if err := m.run(ctx, cell, verb, rest); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func runMagic(ctx context.Context, cell *kernel.Cell, verb, rest string) error {
+func (m *magics) run(ctx context.Context, cell *kernel.Cell, verb, rest string) error {
 	switch verb {
 	case "%print", "%look":
 		cell.Stream(jupyter.Stdout, rest)
@@ -239,6 +239,11 @@ func runMagic(ctx context.Context, cell *kernel.Cell, verb, rest string) error {
 		return cell.Exec(ctx, rest)
 	case "%nowrestart":
 		return cell.RestartChild(ctx)
+	case "%hold":
+		cell.Working(true)
+		m.held = cell
+	case "%release":
+		m.held.Working(false)
 	}
 	return nil
 }
@@ -260,7 +265,7 @@ func playProxy(args []string) {
 	if err == nil {
 		err = kernel.New(kernel.Config{
 			Connection: connection, Spec: kernel.Spec{Argv: argv}, Env: os.Environ(), Dir: args[4], TempDir: args[4],
-			ParentPID: os.Getppid(), Interceptor: magics{}, Log: slog.New(slog.DiscardHandler), Stderr: os.Stderr,
+			ParentPID: os.Getppid(), Interceptor: &magics{}, Log: slog.New(slog.DiscardHandler), Stderr: os.Stderr,
 		}).Run(context.Background())
 	}
 	if err != nil {

@@ -94,6 +94,7 @@ type Proxy struct {
 	count   counter
 	journal *journal
 	working working
+	ebb     ebb
 	crew    crew // runs cells of ours
 
 	stop context.CancelCauseFunc
@@ -230,6 +231,7 @@ func (p *Proxy) publish(t jupyter.Type, request *jupyter.Message, content any) {
 
 // broadcast sends what is on its way to iopub.
 func (p *Proxy) broadcast(b broadcast) {
+	p.ebb.passed(b.frames)
 	p.journal.note(b.msg)
 	p.iopub.publish(b, p.signer)
 }

@@ -111,20 +111,29 @@ func (p *Proxy) abortCell(x *execution) {
 	p.publishStatus(jupyter.Idle, x.route.request)
 }
 
-// stillWorking follows an idle with the busy of what goes on beside it.
-func (p *Proxy) stillWorking() {
+// stillWorking follows an idle with the busy of what goes on beside it. Of the
+// child's own cell it speaks after an idle of ours only: the child's are as they
+// would be without us.
+func (p *Proxy) stillWorking(ours bool) {
 	p.working.mu.Lock() // what ends now says so after us
 	defer p.working.mu.Unlock()
-	if m := p.working.now(); m != nil {
+	m := p.working.now()
+	if m == nil && ours {
+		m = p.working.child
+	}
+	if m != nil {
 		p.publish(jupyter.TypeStatus, m, jupyter.KernelStatusContent{State: jupyter.Busy})
 	}
 }
 
 // publishStatus tells whether the kernel works for a request; nil for itself.
 func (p *Proxy) publishStatus(s jupyter.State, request *jupyter.Message) {
+	if s == jupyter.Idle {
+		p.working.childEnds(request) // it was the child's, which has died
+	}
 	p.publish(jupyter.TypeStatus, request, jupyter.KernelStatusContent{State: s})
 	if s == jupyter.Idle {
-		p.stillWorking()
+		p.stillWorking(true)
 	}
 }
 

@@ -14,6 +14,7 @@ type working struct {
 	mu    sync.Mutex         // held while a busy is published, too: what it tells of ends after it
 	cells []*jupyter.Message // the requests of the cells of ours that run; several, if one only looks beside another
 	held  *jupyter.Message   // the request whose work goes on behind its cell
+	child *jupyter.Message   // the request of the cell that the child is busy with
 }
 
 // now returns a request that the kernel works for, or nil. The caller holds mu.
@@ -22,6 +23,22 @@ func (w *working) now() *jupyter.Message {
 		return w.cells[0]
 	}
 	return w.held
+}
+
+// childBegins and childEnds follow what the child says of its cells. An end is
+// noted before it is told.
+func (w *working) childBegins(request *jupyter.Message) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.child = request
+}
+
+func (w *working) childEnds(request *jupyter.Message) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.child == request {
+		w.child = nil
+	}
 }
 
 // begin takes note that the cell of a request runs.

@@ -24,7 +24,7 @@ const (
 	maxFrame         = 1 << 30 // bytes
 	maxMessage       = 1 << 30 // bytes of all its frames
 	maxFrames        = 4096    // of one message
-	readChunk        = 1 << 20 // bytes that are believed before they have come
+	readChunk        = 1 << 20 // bytes that a stranger is believed before they have come
 	ioBuffer         = 64 << 10
 )
 
@@ -50,13 +50,14 @@ type link struct {
 	w        *bufio.Writer // to out
 	out      outlet
 	identity string // the peer's; may be empty
+	trusted  int    // bytes that the peer is believed before they have come
 
 	writing sync.Mutex // the answer to a PING comes between two messages
 }
 
 func newLink(raw net.Conn) *link {
 	d := direct(raw)
-	l := &link{raw: raw, r: bufio.NewReaderSize(&inlet{raw, d}, ioBuffer), out: outlet{raw: raw, direct: d}}
+	l := &link{raw: raw, trusted: readChunk, r: bufio.NewReaderSize(&inlet{raw, d}, ioBuffer), out: outlet{raw: raw, direct: d}}
 	l.w = bufio.NewWriterSize(&l.out, ioBuffer)
 	return l
 }
@@ -108,7 +109,7 @@ func (h *handshake) Read(p []byte) (int, error) {
 		var err error
 		switch h.stage {
 		case 1:
-			h.checked, err = readBody(h.r, greetingSize)
+			h.checked, err = readBody(h.r, greetingSize, readChunk)
 		case 2:
 			h.checked, err = h.command()
 		default:
@@ -132,7 +133,7 @@ func (h *handshake) command() ([]byte, error) {
 	if flags&^flagLong != flagCommand || size > maxHandshake {
 		return nil, errFrame
 	}
-	body, err := readBody(h.r, int(size))
+	body, err := readBody(h.r, int(size), readChunk)
 	if err != nil {
 		return nil, err
 	}
@@ -217,7 +218,7 @@ func (l *link) receive() ([][]byte, error) {
 		if total += size; total > maxMessage || len(frames) == maxFrames {
 			return nil, errFrame
 		}
-		body, err := readBody(l.r, int(size))
+		body, err := readBody(l.r, int(size), l.trusted)
 		if err != nil {
 			return nil, err
 		}
@@ -292,9 +293,9 @@ func (l *link) head() (flags byte, size uint64, err error) {
 	return flags, size, nil
 }
 
-// readBody reads size bytes. It allocates as they come.
-func readBody(r io.Reader, size int) ([]byte, error) {
-	body := make([]byte, min(size, readChunk))
+// readBody reads size bytes. Beyond trusted it allocates as they come.
+func readBody(r io.Reader, size, trusted int) ([]byte, error) {
+	body := make([]byte, min(size, trusted))
 	for at := 0; ; {
 		n, err := io.ReadFull(r, body[at:])
 		if err != nil {

@@ -1,0 +1,37 @@
+package kernel
+
+import (
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+)
+
+// An ebb gives memory back after much output. Go would keep most of it for
+// minutes, for the next flood, and on a small machine it is training's. The zero
+// value is ready.
+type ebb struct {
+	bytes   atomic.Int64 // since memory was given back
+	pending atomic.Bool
+}
+
+const (
+	ebbBytes = 32 << 20
+	ebbDelay = 2 * time.Second // the flood is over then, or goes on
+)
+
+// passed counts output.
+func (e *ebb) passed(frames [][]byte) {
+	size := 0
+	for _, f := range frames {
+		size += len(f)
+	}
+	if e.bytes.Add(int64(size)) > ebbBytes && e.pending.CompareAndSwap(false, true) {
+		time.AfterFunc(ebbDelay, e.giveBack)
+	}
+}
+
+func (e *ebb) giveBack() {
+	e.bytes.Store(0)
+	e.pending.Store(false)
+	debug.FreeOSMemory()
+}

@@ -1,0 +1,105 @@
+package kernel
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"outlast/kernel/jupyter"
+)
+
+// printer prints into the journal of a session, as the cell "a".
+type printer struct {
+	*journal
+	t *testing.T
+}
+
+func newPrinter(t *testing.T) printer {
+	t.Helper()
+	j, err := openJournal(t.TempDir(), 0, slog.New(slog.DiscardHandler))
+	require.NoError(t, err)
+	t.Cleanup(j.close)
+	j.begin("a")
+	return printer{j, t}
+}
+
+func (p printer) print(text string) {
+	p.t.Helper()
+	m, err := jupyter.New(jupyter.TypeStream, "s", []byte(`{"msg_id":"a"}`), jupyter.StreamContent{Name: jupyter.Stdout, Text: text})
+	require.NoError(p.t, err)
+	p.note(m)
+}
+
+// written is how many bytes are on disk.
+func (p printer) written() (total int64) {
+	p.t.Helper()
+	entries, err := os.ReadDir(p.dir)
+	require.NoError(p.t, err)
+	for _, e := range entries {
+		info, err := e.Info()
+		require.NoError(p.t, err)
+		total += info.Size()
+	}
+	return total
+}
+
+func TestOutputIsWrittenWhenItPauses(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPrinter(t)
+		p.print("x")
+		time.Sleep(journalDelay / 2)
+		assert.Zero(t, p.written())
+		time.Sleep(journalDelay)
+		assert.NotZero(t, p.written())
+	})
+}
+
+func TestOutputThatDoesNotPauseIsWrittenEverySecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPrinter(t)
+		began := time.Now()
+		for p.written() == 0 {
+			p.print("x")
+			time.Sleep(10 * time.Millisecond)
+		}
+		assert.InDelta(t, journalPatience.Seconds(), time.Since(began).Seconds(), 2*journalDelay.Seconds())
+	})
+}
+
+func TestMuchOutputIsNotHeldBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPrinter(t)
+		for range journalHurry>>20 + 1 {
+			p.print(fmt.Sprintf("%1048576d", 1))
+		}
+		go func() { // it does not pause
+			for range 20 {
+				time.Sleep(10 * time.Millisecond)
+				p.print("x")
+			}
+		}()
+		time.Sleep(journalDelay + time.Millisecond)
+		synctest.Wait()
+		assert.NotZero(t, p.written())
+		time.Sleep(time.Second)
+	})
+}
+
+func TestWhoReadsSeesWhatIsNotYetWritten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPrinter(t)
+		for i := range 3 {
+			p.print(fmt.Sprint(i))
+		}
+		lines, lost, err := p.read(0, "b")
+		require.NoError(t, err)
+		assert.False(t, lost)
+		assert.Len(t, lines, 3)
+	})
+}
