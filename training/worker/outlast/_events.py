@@ -38,18 +38,45 @@ class Events:
         self._fd = fd
         self._pid = os.getpid()
         self._lock = threading.Lock()
+        self._held: list[str] = []
         if fd is not None:
             os.set_inheritable(fd, False)
 
     def send(self, event: str, **fields: Any) -> None:
-        """Writes one event."""
-        if self._fd is None or os.getpid() != self._pid:
-            return
-        line = json.dumps({"event": event, **plain(fields)}, allow_nan=False) + "\n"
-        data = line.encode()
-        with self._lock:
-            try:
-                while data:
-                    data = data[os.write(self._fd, data) :]
-            except (BrokenPipeError, OSError):
-                os._exit(ORPHANED)
+        """Writes one event, behind those that were held."""
+        if not self._silent():
+            with self._lock:
+                self._held.append(_line(event, fields))
+                self._write()
+
+    def hold(self, event: str, **fields: Any) -> None:
+        """Keeps one event for the next one that is sent.
+
+        A write wakes the supervisor, which costs a step of a small model more
+        than the metrics that it brings.
+        """
+        if not self._silent():
+            with self._lock:
+                self._held.append(_line(event, fields))
+
+    def flush(self) -> None:
+        """Writes what is held."""
+        if not self._silent():
+            with self._lock:
+                self._write()
+
+    def _silent(self) -> bool:
+        return self._fd is None or os.getpid() != self._pid
+
+    def _write(self) -> None:
+        data = "".join(self._held).encode()
+        self._held.clear()
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]  # type: ignore[arg-type]  # not silent
+        except OSError:
+            os._exit(ORPHANED)
+
+
+def _line(event: str, fields: dict[str, Any]) -> str:
+    return json.dumps({"event": event, **plain(fields)}, allow_nan=False) + "\n"

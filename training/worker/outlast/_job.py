@@ -184,6 +184,7 @@ class Job:
 
     def _leave(self) -> None:
         self._in_loop = False
+        self._events.flush()
 
     def _body(self) -> None:
         self._gradients.watch()
@@ -233,7 +234,7 @@ class Job:
 
     def _flush_metrics(self) -> None:
         if self._pending:
-            self._events.send("metrics", step=self._step, time=time.time(), values=self._pending)
+            self._events.hold("metrics", step=self._step, time=time.time(), values=self._pending)
             self._pending = {}
 
     def save(self) -> None:
