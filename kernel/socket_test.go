@@ -155,6 +155,24 @@ func TestARouterHandsAnIdentityOver(t *testing.T) {
 	assert.Equal(t, "3", string(got[0]))
 }
 
+func TestAClientThatDoesNotReadItsAnswersHoldsUpNobody(t *testing.T) {
+	_, path := open(t, zmq4.Router)
+	deaf := join(t, path, kerneltest.Dealer, "deaf")
+	large := make([]byte, 1<<20)
+	for range 8 { // far more than a connection holds
+		require.NoError(t, deaf.Send(large))
+	}
+	other := join(t, path, kerneltest.Dealer, "other")
+	for range 100 {
+		echo(t, other, "hello")
+	}
+	for range 8 {
+		got, err := deaf.Receive()
+		require.NoError(t, err)
+		assert.Len(t, got[0], len(large), "it has missed nothing")
+	}
+}
+
 func TestSubscribersOfOneIdentityAreTwo(t *testing.T) {
 	s, path := open(t, zmq4.XPub)
 	first, second := join(t, path, kerneltest.Sub, "me"), join(t, path, kerneltest.Sub, "me")
