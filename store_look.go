@@ -126,6 +126,14 @@ func (c *storeCall) clean(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if c.prune.Best, err = checkpoint.ParseBest(c.best); err != nil {
+		return usage("store", "--keep-best: "+err.Error())
+	}
+	if c.best == "" {
+		if c.prune.Best, err = checkpoint.BestInStore(ctx, c.store, run); err != nil {
+			return err
+		}
+	}
 	report, err := checkpoint.PruneStore(ctx, c.store, run, c.prune)
 	if c.json && err == nil {
 		return c.printJSON(report)

@@ -34,6 +34,7 @@ func storeVerb() verb {
 			fs.BoolVar(&c.json, "json", false, "print JSON (ls, verify, prune)")
 			fs.StringVar(&c.dir, "dir", p.env.dataDir(), "data directory to fetch into (pull)")
 			fs.IntVar(&c.prune.Keep, "keep", defaultKeep, "good checkpoints of each model to keep (prune)")
+			fs.StringVar(&c.best, "keep-best", "", "keep besides the one whose `METRIC` is the lowest, METRIC:max for the highest (prune; default: as the run was trained)")
 			fs.BoolVar(&c.prune.Superseded, "superseded", false, "remove also what was set aside (prune)")
 			fs.BoolVar(&c.prune.DryRun, "dry-run", false, "remove nothing, and say what would be (prune)")
 			if err := parse(p, fs, args); err != nil {
@@ -50,6 +51,7 @@ type storeCall struct {
 	json  bool
 	dir   string
 	prune checkpoint.PruneOptions
+	best  string // as it was given; empty for what the run's plan says
 
 	url   string
 	name  string // of the run; empty if none was given
@@ -81,7 +83,7 @@ func (c *storeCall) parse(flags *pflag.FlagSet) (func(context.Context) error, er
 		"ls":     {c.ls, "json"},
 		"verify": {c.verify, "json"},
 		"pull":   {c.pull, "dir"},
-		"prune":  {c.clean, "json keep superseded dry-run"},
+		"prune":  {c.clean, "json keep keep-best superseded dry-run"},
 	}
 	a, ok := actions[flags.Arg(0)]
 	switch {

@@ -47,6 +47,7 @@ func newStocked(t *testing.T) stocked {
 	} {
 		final := c.Final
 		c.Run, c.Generation, c.Writer = "digits", 1, "writer-1"
+		c.Metrics = map[string]any{"loss": 1 / float64(c.Step)}
 		staged := t.TempDir()
 		require.NoError(t, os.WriteFile(filepath.Join(staged, "model.pt"), []byte("weights of "+c.Model), 0o644))
 		_, path, err := k.Save(t.Context(), c, staged)
@@ -173,6 +174,21 @@ func TestStorePrune(t *testing.T) {
 	require.Len(t, report.Kept, 4)
 }
 
+// The best one stays, as the run's plan wants it or as it is asked for here.
+func TestStorePruneKeepsTheBest(t *testing.T) {
+	s := newStocked(t)
+	for _, args := range [][]string{{"--keep-best", "loss:max"}, nil} {
+		status, out, errs := outlast(t, append([]string{"store", "prune", s.dir, "--keep", "1"}, args...)...)
+		require.Equal(t, exitOK, status, errs)
+		require.DirExists(t, s.path("models/cnn/checkpoints/20"), out)
+		require.NoDirExists(t, s.path("models/cnn/checkpoints/30"))
+		require.NoError(t, os.WriteFile(s.path("run.json"), []byte(`{"settings":{"keep_best":"loss:max"}}`), 0o644))
+	}
+	status, _, errs := outlast(t, "store", "prune", s.dir, "--keep", "1", "--keep-best", "loss:min")
+	require.Equal(t, exitOK, status, errs)
+	require.NoDirExists(t, s.path("models/cnn/checkpoints/20"))
+}
+
 // A mistake is named, with the way out, and nothing is made or changed.
 func TestStoreMistakes(t *testing.T) {
 	s := newStocked(t)
@@ -189,6 +205,7 @@ func TestStoreMistakes(t *testing.T) {
 		"a flag of pull":         {[]string{"verify", s.dir, "--dir", "x"}, "verify does not take --dir"},
 		"no flag":                {[]string{"ls", s.dir, "--force"}, "unknown flag"},
 		"keeping nothing":        {[]string{"prune", s.dir, "--keep", "0"}, "from 1 on"},
+		"the best in what way":   {[]string{"prune", s.dir, "--keep-best", "loss:most"}, "METRIC:max"},
 		"a folder not there":     {[]string{"ls", missing}, "there is no such folder"},
 		"an empty store to pull": {[]string{"pull", t.TempDir()}, "no run is in it"},
 		"an unknown run":         {[]string{"ls", s.dir, "letters"}, "no such run"},

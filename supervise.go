@@ -62,7 +62,11 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 		return err
 	}
 	plan := run.Plan()
-	v := &vault{keeper: &checkpoint.Keeper{Dir: run.Dir(), Keep: plan.Settings.Keep, Log: log}, run: name}
+	best, err := checkpoint.ParseBest(plan.Settings.KeepBest)
+	if err != nil {
+		return err
+	}
+	v := &vault{keeper: &checkpoint.Keeper{Dir: run.Dir(), Keep: plan.Settings.Keep, Best: best, Log: log}, run: name}
 	s := &training.Supervisor{Run: run, Vault: v, WorkerDir: worker, Memory: sharedMemory, Log: log, Env: reachable(os.Environ())}
 
 	ctx, fence := context.WithCancelCause(ctx)
@@ -80,7 +84,7 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 		}
 		defer p.closeStore(store)
 		v.mirror = &checkpoint.Mirror{
-			Store: store, Dir: filepath.Dir(run.Dir()), Name: name, Keep: plan.Settings.Keep, Log: log,
+			Store: store, Dir: filepath.Dir(run.Dir()), Name: name, Keep: plan.Settings.Keep, Best: best, Log: log,
 			OnDone: func(model string, step int64, d checkpoint.Durability) { s.Mirrored(model, step, string(d)) },
 		}
 		g.Go(func() error {

@@ -75,6 +75,7 @@ func (m *Mirror) catchUp(known bool) {
 // catchUpModel looks at the best that is there of a model: its final checkpoint,
 // or the newest that is sealed.
 func (m *Mirror) catchUpModel(k *Keeper, model string) {
+	m.catchUpBest(k, model)
 	for _, dir := range k.places(model) {
 		data, manifest, err := manifestBytes(dir)
 		if err != nil || manifest.Model != model {

@@ -31,6 +31,7 @@ const (
 type Keeper struct {
 	Dir  string // the run's folder
 	Keep int    // checkpoints of each model; at least 1
+	Best Best   // which one is kept besides
 	Log  *slog.Logger
 }
 

@@ -33,6 +33,7 @@ type Mirror struct {
 	Dir   string // data directory
 	Name  string // of the run
 	Keep  int    // checkpoints of each model to keep in the store
+	Best  Best   // which one is kept besides
 	Log   *slog.Logger
 	// OnDone is called when a checkpoint is whole in the store. It must not block.
 	OnDone func(model string, step int64, d Durability)
@@ -45,6 +46,7 @@ type Mirror struct {
 	claimed bool                      // the store has had our claim
 	sent    map[string]durable.Digest // files that grow → what the store has of them
 	ours    map[string]bool           // folders in the store → whether this history wrote them
+	scores  map[string]score          // folders in the store → how good what is there is
 	known   confirmed
 }
 
@@ -68,6 +70,7 @@ type item struct {
 	file    string // of the run; empty for a checkpoint
 	model   string
 	step    int64
+	score   score  // of a checkpoint
 	hold    string // folder with hard links to the checkpoint: pruning does not reach them
 	loose   bool   // hold is the checkpoint itself, as links could not be made
 	final   bool
@@ -106,6 +109,9 @@ func (m *Mirror) Saved(model string, step int64, dir string, final bool) {
 // add queues the checkpoint in dir.
 func (m *Mirror) add(it item, dir string) {
 	model, step, final := it.model, it.step, it.final
+	if manifest, err := manifestOf(dir); err == nil {
+		it.score = m.Best.score(manifest)
+	}
 	hold, err := m.hold(model, step, dir, final)
 	if err != nil {
 		// A full disk, perhaps. The copy is made from the checkpoint itself, unless
@@ -161,7 +167,7 @@ func (m *Mirror) push(it item) {
 		return
 	}
 	s.queue = slices.DeleteFunc(s.queue, func(old item) bool {
-		overtaken := it.overtakes(old)
+		overtaken := it.overtakes(old) && !s.best(old, it)
 		if overtaken {
 			old.drop()
 		}
@@ -177,7 +183,7 @@ func (m *Mirror) push(it item) {
 // waits reports whether it, or what is newer, is queued or being copied. The
 // caller has mu.
 func (s *mirrorState) waits(it item) bool {
-	newer := func(other item) bool { return other.overtakes(it) && other.step >= it.step }
+	newer := func(other item) bool { return other.overtakes(it) && other.step >= it.step && !s.best(it, other) }
 	return slices.ContainsFunc(s.queue, newer) || s.busy && newer(s.current)
 }
 
@@ -288,7 +294,7 @@ func (m *Mirror) done(it item, err error) {
 	case errors.As(err, &spoiled):
 		s.lastErr = nil // it is over
 		m.Log.Error("checkpoint not copied", "model", it.model, "step", it.step, "final", it.final, "error", err)
-	case err != nil && !slices.ContainsFunc(s.queue, func(newer item) bool { return newer.overtakes(it) }):
+	case err != nil && !slices.ContainsFunc(s.queue, func(newer item) bool { return newer.overtakes(it) && !s.best(it, newer) }):
 		s.queue = append(s.queue, it)
 		return
 	}

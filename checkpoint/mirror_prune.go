@@ -18,12 +18,16 @@ import (
 // prune removes the model's oldest checkpoints in the store beyond Keep, of
 // those that are not newer than the one just copied into folder: manifest first,
 // so that what is left of one is not taken for whole. What that one takes the
-// place of goes as well. Those of another history stay.
+// place of goes as well. Those of another history stay, and so does the best.
 func (m *Mirror) prune(ctx context.Context, it *item, folder string) error {
 	if it.final {
 		return nil
 	}
 	there, err := m.listed(ctx, it)
+	if err != nil {
+		return err
+	}
+	best, err := m.bestThere(ctx, it, folder, there)
 	if err != nil {
 		return err
 	}
@@ -46,10 +50,14 @@ func (m *Mirror) prune(ctx context.Context, it *item, folder string) error {
 			}
 			continue // what is not sealed may be so a moment later
 		}
+		if c.Folder == best && !replaced {
+			continue
+		}
 		if err := deleteAll(ctx, m.Store, c.names); err != nil {
 			return err
 		}
 		delete(m.ours, c.Folder)
+		delete(m.scores, c.Folder)
 	}
 	return nil
 }

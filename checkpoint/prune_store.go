@@ -12,6 +12,7 @@ import (
 // PruneOptions say what PruneStore keeps.
 type PruneOptions struct {
 	Keep       int  // good checkpoints of each model; at least 1
+	Best       Best // which one is kept besides
 	Superseded bool // remove also what was set aside
 	DryRun     bool // remove nothing, and say what would be
 }
@@ -28,8 +29,8 @@ type PruneReport struct {
 // PruneStore removes old checkpoints of a run from a store. Of each model it
 // keeps the newest ones that are good, which it reads to be sure of, and removes
 // what has an earlier step than all of those. A model that has fewer good ones
-// than are to be kept loses nothing; a final checkpoint stays always. If
-// something cannot be read, nothing of its model is removed.
+// than are to be kept loses nothing; a final checkpoint stays always, and
+// the best one. If something cannot be read, nothing of its model is removed.
 func PruneStore(ctx context.Context, store Store, run string, o PruneOptions) (PruneReport, error) {
 	report := PruneReport{Run: run, DryRun: o.DryRun, Removed: []Stored{}, Kept: []Stored{}}
 	inv, err := TakeInventory(ctx, store, run)
@@ -41,8 +42,9 @@ func PruneStore(ctx context.Context, store Store, run string, o PruneOptions) (P
 		if err != nil {
 			return report, err
 		}
+		best := o.Best.folder(model)
 		for _, s := range model {
-			if s.Superseded && !o.Superseded || !s.Superseded && (s.Final || s.Step >= oldest) {
+			if s.Superseded && !o.Superseded || !s.Superseded && (s.Final || s.Step >= oldest || s.Folder == best) {
 				report.Kept = append(report.Kept, s)
 				continue
 			}
@@ -56,6 +58,25 @@ func PruneStore(ctx context.Context, store Store, run string, o PruneOptions) (P
 		}
 	}
 	return report, nil
+}
+
+// folder returns where the best checkpoint of a model is, of the code that the
+// newest is of; empty if it is not known.
+func (b Best) folder(model []Stored) string {
+	var there []Stored
+	var scores []score
+	for _, s := range model {
+		if !s.Final && !s.Superseded && s.State != StoredHalf && s.State != StoredDamaged {
+			there, scores = append(there, s), append(scores, b.score(s.manifest))
+		}
+	}
+	if len(there) == 0 {
+		return ""
+	}
+	if i := bestOf(scores, there[0].manifest.Fingerprint); i >= 0 {
+		return there[i].Folder
+	}
+	return ""
 }
 
 // grouped yields the checkpoints of one model after the other.

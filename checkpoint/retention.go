@@ -13,8 +13,8 @@ import (
 
 // prune removes the oldest checkpoints beyond Keep, and what lies before those
 // that stay: put aside, never sealed, or of other code. Only sealed ones of the
-// code of saved, which was written just now, count. Newer ones than saved stay:
-// they belong to other code, or to nobody.
+// code of saved, which was written just now, count, and the best of them stays
+// besides. Newer ones than saved stay: they belong to other code, or to nobody.
 func (k *Keeper) prune(saved Manifest) error {
 	steps, err := k.steps(saved.Model)
 	if err != nil {
@@ -22,12 +22,15 @@ func (k *Keeper) prune(saved Manifest) error {
 	}
 	counted, beyond := 0, []int64{}
 	oldest := saved.Step
+	best := k.best(saved.Model, saved.Fingerprint, steps)
 	for _, step := range steps {
 		if step > saved.Step {
 			continue
 		}
 		if counted == max(k.Keep, 1) {
-			beyond = append(beyond, step)
+			if step != best {
+				beyond = append(beyond, step)
+			}
 			continue
 		}
 		m, err := manifestOf(k.step(saved.Model, step))
@@ -44,6 +47,24 @@ func (k *Keeper) prune(saved Manifest) error {
 		}
 	}
 	return k.pruneAside(saved.Model, oldest)
+}
+
+// best returns the step of the best checkpoint of this code; -1 if none is asked
+// for, or known.
+func (k *Keeper) best(model, fingerprint string, steps []int64) int64 {
+	if k.Best == (Best{}) {
+		return -1
+	}
+	scores := make([]score, len(steps))
+	for i, step := range steps {
+		if m, err := manifestOf(k.step(model, step)); err == nil && m.Step == step {
+			scores[i] = k.Best.score(m)
+		}
+	}
+	if i := bestOf(scores, fingerprint); i >= 0 {
+		return steps[i]
+	}
+	return -1
 }
 
 // removeCheckpoint removes a checkpoint's folder, its manifest first: a crash

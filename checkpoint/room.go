@@ -12,8 +12,8 @@ import (
 )
 
 // MakeRoom removes, of every model, what nobody needs to go on: what is older
-// than the newest checkpoint that verifies, and results of earlier code that were
-// put aside. It returns the bytes of what it has removed; the disk may get them
+// than the newest checkpoint that verifies, but for the best, and results of
+// earlier code that were put aside. It returns the bytes of what it has removed; the disk may get them
 // later, as copies that wait for the store keep their content.
 //
 // Nobody may be saving meanwhile.
@@ -49,10 +49,15 @@ func (k *Keeper) makeRoom(ctx context.Context, model string) (freed uint64, err 
 		if err := ctx.Err(); err != nil {
 			return freed, err
 		}
-		if _, err := Verify(k.step(model, step)); err != nil {
+		newest, err := Verify(k.step(model, step))
+		if err != nil {
 			continue // what is wrong with it is said when it is wanted
 		}
+		best := k.best(model, newest.Fingerprint, steps)
 		for _, old := range steps[i+1:] {
+			if old == best {
+				continue
+			}
 			n := sizeOf(k.step(model, old))
 			if err := removeCheckpoint(k.step(model, old)); err != nil {
 				return freed, err

@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"strings"
 
+	"outlast/checkpoint"
 	"outlast/gpu"
 	"outlast/training"
 )
@@ -184,7 +185,11 @@ func (o *trainOptions) settings(plan *training.Plan) error {
 	if o.flags.Changed("checkpoint-every") || s.CheckpointEvery == (training.Every{}) {
 		s.CheckpointEvery = every
 	}
-	s.Keep, s.Retries, s.Seed = o.keep, o.retries, o.seed
+	best, err := checkpoint.ParseBest(o.keepBest)
+	if err != nil {
+		return &UsageError{o.magic, "--keep-best: " + err.Error()}
+	}
+	s.Keep, s.KeepBest, s.Retries, s.Seed = o.keep, best.String(), o.retries, o.seed
 	s.MaxHours, s.HangAfter = o.maxHours, o.hangAfter.Seconds()
 	return nil
 }

@@ -106,7 +106,7 @@ func TestFlagsGoBeforeThePlanFile(t *testing.T) {
 	write(t, d, "t.py", "print(1)")
 	write(t, d, "plan.yaml", "run: planned\nscript: t.py\nstore: filed\neffective_batch: 32\nmodels: [{name: p}]\n")
 	plan, err = planOf(t, d, &typed{}, "train plan.yaml --store flagged --effective-batch 64 --batch-size 16 --seed 7 --keep 5 --retries 0"+
-		" --checkpoint-every 20steps --max-hours 1.5 --hang-after 0 --lora-rank 8 --precision bf16")
+		" --checkpoint-every 20steps --max-hours 1.5 --hang-after 0 --lora-rank 8 --precision bf16 --keep-best eval/accuracy:max")
 	require.NoError(t, err)
 	s := plan.Settings
 	assert.Equal(t, filepath.Join(d.WorkDir, "flagged"), plan.Store)
@@ -116,6 +116,7 @@ func TestFlagsGoBeforeThePlanFile(t *testing.T) {
 	assert.InDelta(t, 1.5, s.MaxHours, 0)
 	assert.Zero(t, s.HangAfter)
 	assert.Equal(t, "bf16", s.Precision)
+	assert.Equal(t, "eval/accuracy:max", s.KeepBest)
 }
 
 func TestTheCodeIsTheCellsTheScriptsOrACommand(t *testing.T) {
@@ -166,6 +167,7 @@ func TestTrainRefusesWhatCannotWork(t *testing.T) {
 		"negative hours":         {line: "train run --script t.py --max-hours -1", says: "--max-hours", usage: true},
 		"hours of no number":     {line: "train run --script t.py --max-hours nan", says: "--max-hours", usage: true},
 		"keeping nothing":        {line: "train run --script t.py --keep 0", says: "--keep is at least 1", usage: true},
+		"the best in what way":   {line: "train run --script t.py --keep-best loss:most", says: "METRIC:max", usage: true},
 		"a store of no kind":     {line: "train run --script t.py --store drive:x", says: "no Drive here"},
 		"a store that is a file": {line: "train run --script t.py --store t.py", says: "t.py"},
 	} {
@@ -229,7 +231,8 @@ func TestPathsAreSeenFromTheNotebooksFolder(t *testing.T) {
 func TestADryRunBeginsNothing(t *testing.T) {
 	d := deps(t)
 	write(t, d, "t.py", "print(1)")
-	text := must(t, d, "train run --script t.py --models a,b --dry-run --effective-batch 32 --store copies")
+	text := must(t, d, "train run --script t.py --models a,b --dry-run --effective-batch 32 --store copies --keep-best loss")
+	assert.Contains(t, text, "the last 3 and that of the lowest loss are kept")
 	assert.Contains(t, text, "run: 2 models, nothing started")
 	assert.Contains(t, text, "copies")
 	assert.NoDirExists(t, d.Dir)

@@ -3,6 +3,7 @@ package magics
 import (
 	"cmp"
 	"fmt"
+	"strings"
 
 	"outlast/training"
 )
@@ -24,9 +25,21 @@ func planView(p *training.Plan) View {
 	set := p.Settings
 	s.say(
 		fmt.Sprintf("Device %s, precision %s, LoRA rank %d, seed %d.", set.Device, set.Precision, set.LoRARank, set.Seed),
-		fmt.Sprintf("A checkpoint every %s, the last %d are kept; store: %s.", set.CheckpointEvery, set.Keep, cmp.Or(p.Store, "none")),
+		fmt.Sprintf("A checkpoint every %s, %s are kept; store: %s.", set.CheckpointEvery, kept(set), cmp.Or(p.Store, "none")),
 	)
 	return s.view()
+}
+
+// kept says which checkpoints are.
+func kept(set training.Settings) string {
+	text := fmt.Sprintf("the last %d", set.Keep)
+	if metric, ok := strings.CutSuffix(set.KeepBest, ":max"); ok {
+		return text + " and that of the highest " + metric
+	}
+	if metric, ok := strings.CutSuffix(set.KeepBest, ":min"); ok {
+		return text + " and that of the lowest " + metric
+	}
+	return text
 }
 
 func models(n int) string {

@@ -56,6 +56,7 @@ type trainOptions struct {
 	loraRank        string
 	checkpointEvery string
 	keep            int
+	keepBest        string
 	retries         int
 	seed            int64
 	python          string
@@ -93,6 +94,7 @@ func (o *trainOptions) bind(fs *pflag.FlagSet) {
 	fs.Float64Var(&o.maxHours, "max-hours", 0, "pause cleanly before so many hours are over (default: no limit)")
 	fs.DurationVar(&o.hangAfter, "hang-after", defaultHang, "no sign of life from a worker for so long means that it hangs; 0 for never")
 	fs.IntVar(&o.keep, "keep", defaultKeep, "checkpoints to keep of each model")
+	fs.StringVar(&o.keepBest, "keep-best", "", "keep besides the checkpoint whose `METRIC` is the lowest; METRIC:max for the highest")
 	fs.IntVar(&o.retries, "retries", defaultRetries, "how often a model that crashed is tried again")
 	fs.Int64Var(&o.seed, "seed", 0, "seed of all random generators")
 	fs.StringVar(&o.python, "python", "", "interpreter of the workers, a `PATH` (default: the notebook's)")

@@ -35,8 +35,9 @@ type attempt struct {
 	redone  int64
 	metrics *durable.Log
 	saver   *saver
-	forked  bool   // not started as a program of its own
-	memory  string // its place on the shelf, or empty
+	forked  bool           // not started as a program of its own
+	memory  string         // its place on the shelf, or empty
+	logged  map[string]any // the last word of each metric, as of the last step
 
 	// Of the goroutine that reads the events; of others once it has ended.
 	reached  int64 // completed steps

@@ -89,6 +89,7 @@ func (a *attempt) handle(ctx context.Context, e Event) error {
 	case EventRestored:
 		if a.heard.first.IsZero() && a.saver.idle() { // else it has trained already
 			a.reached = e.Step
+			a.startLogged(e.Step)
 			return a.openMetrics(e.Step)
 		}
 	case EventProgress:
@@ -147,6 +148,7 @@ func (a *attempt) keep(ctx context.Context, e Event) error {
 		}
 		maps.Copy(m.Metrics, e.Values)
 	})
+	a.log(e.Values)
 	err := a.persist(ctx, func() error {
 		return a.metrics.Append(Point{Step: e.Step, Time: e.Time, Values: e.Values})
 	})
@@ -165,6 +167,7 @@ func (a *attempt) take(e Event) error {
 	if a.unkept != nil {
 		return fmt.Errorf("checkpoint of step %d left aside: %w", e.Step, a.unkept)
 	}
+	e.Metrics = a.numbers()
 	a.saver.put(e)
 	return nil
 }

@@ -79,6 +79,7 @@ type Settings struct {
 	Seed            int64             `json:"seed"`
 	CheckpointEvery Every             `json:"checkpoint_every"`
 	Keep            int               `json:"keep"`
+	KeepBest        string            `json:"keep_best,omitempty"`   // metric:min or metric:max; kept besides
 	Retries         int               `json:"retries"`               // after crashes
 	HangAfter       float64           `json:"hang_after,omitempty"`  // seconds without a sign of life; 0: never
 	MaxHours        float64           `json:"max_hours,omitempty"`   // for each start of a supervisor; 0: no limit

@@ -126,6 +126,7 @@ func TestFingerprints(t *testing.T) {
 		"batch":      func(p *training.Plan) { p.Settings.BatchSize, p.Settings.GradAccum = 2, 8 },
 		"precision":  func(p *training.Plan) { p.Settings.Precision = "bf16" },
 		"store":      func(p *training.Plan) { p.Store = "/copies" },
+		"what stays": func(p *training.Plan) { p.Settings.Keep, p.Settings.KeepBest = 9, "loss:min" },
 		"run's name": func(p *training.Plan) { p.Run = "s" },
 		"read again": func(p *training.Plan) {
 			p.Seal()

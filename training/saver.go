@@ -110,7 +110,9 @@ func (s *saver) save(ctx context.Context, e Event) (c Checkpoint, err error) {
 		}
 		// Not bound to a pause: what was handed over is saved.
 		a.s.copies.forget(a.model.Name)
-		c, err = a.s.Vault.Save(context.WithoutCancel(ctx), a.checkpoint(e.Step), e.Path)
+		c = a.checkpoint(e.Step)
+		c.Metrics = e.Metrics
+		c, err = a.s.Vault.Save(context.WithoutCancel(ctx), c, e.Path)
 		return err
 	})
 	if err != nil {
