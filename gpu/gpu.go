@@ -16,6 +16,10 @@ type Device struct {
 	MemoryFreeMiB     int64  `json:"memory_free_mib"`    // likewise
 	ComputeCapability string `json:"compute_capability"` // "7.5"; empty if unknown
 	MIG               bool   `json:"mig"`
+
+	// Busy is for how many percent of the last moment something was computed, as
+	// the driver sees it; nil if it does not tell, as of a slice.
+	Busy *int `json:"-"`
 }
 
 // Source says who listed the devices.

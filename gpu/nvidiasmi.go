@@ -20,13 +20,14 @@ type smiLister struct {
 
 var _ Lister = smiLister{}
 
-// smiColumns are the columns that every driver knows; smiLater those that came
-// with drivers 450 and 510. A driver refuses the whole question for one it does
-// not know.
+// smiColumns are the columns that every driver knows; smiMIG and smiCompute came
+// with drivers 450 and 510, smiBusy is asked last because it is needed least. A
+// driver refuses the whole question for a column that it does not know.
 const (
 	smiColumns = "index,name,uuid,memory.total,memory.free"
 	smiMIG     = "mig.mode.current"
 	smiCompute = "compute_cap"
+	smiBusy    = "utilization.gpu"
 )
 
 // Exit statuses of nvidia-smi, from its manual.
@@ -79,7 +80,7 @@ func (l smiLister) List(ctx context.Context) ([]Device, error) {
 // it. GPUs that are divided are marked with MIG.
 func (smiLister) whole(ctx context.Context, path string) ([]Device, error) {
 	var err error
-	for _, later := range [][]string{{smiMIG, smiCompute}, {smiMIG}, nil} {
+	for _, later := range [][]string{{smiMIG, smiCompute, smiBusy}, {smiMIG, smiCompute}, {smiMIG}, nil} {
 		columns := strings.Join(append([]string{smiColumns}, later...), ",")
 		var text string
 		text, err = ask(ctx, path, "--query-gpu="+columns, "--format=csv,noheader,nounits")
@@ -171,6 +172,9 @@ func parseRow(row []string) (*Device, error) {
 	if len(row) > known+1 && !unknown(row[known+1]) {
 		d.ComputeCapability = row[known+1]
 	}
+	if len(row) > known+2 {
+		d.Busy = percent(row[known+2])
+	}
 	return d, nil
 }
 
@@ -178,6 +182,15 @@ func parseRow(row []string) (*Device, error) {
 // "[Not Supported]", "[Insufficient Permissions]" and their kin.
 func unknown(field string) bool {
 	return field == "" || field == "N/A" || strings.HasPrefix(field, "[")
+}
+
+// percent reads "87" and "87 %"; anything else is not known.
+func percent(field string) *int {
+	n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(field, "%")))
+	if err != nil || n < 0 || n > 100 {
+		return nil
+	}
+	return &n
 }
 
 // mebibytes reads "15360", and "15360 MiB" from where the unit is not left out.

@@ -10,8 +10,10 @@ import (
 )
 
 func TestNvidiaSMIListsWhatWasRecorded(t *testing.T) {
+	busy := 87
 	for name, want := range map[string][]Device{
-		"t4": {{Name: "Tesla T4", UUID: "GPU-2b2e2b2e-1111-2222-3333-444455556666", MemoryTotalMiB: 15360, MemoryFreeMiB: 15095, ComputeCapability: "7.5"}},
+		"t4":      {{Name: "Tesla T4", UUID: "GPU-2b2e2b2e-1111-2222-3333-444455556666", MemoryTotalMiB: 15360, MemoryFreeMiB: 15095, ComputeCapability: "7.5"}},
+		"t4_busy": {{Name: "Tesla T4", UUID: "GPU-2b2e2b2e-1111-2222-3333-444455556666", MemoryTotalMiB: 15360, MemoryFreeMiB: 1843, ComputeCapability: "7.5", Busy: &busy}},
 		"two_l4_one_busy": {
 			{Index: 0, Name: "NVIDIA L4", UUID: "GPU-bbbb0000-1111-2222-3333-444455556666", MemoryTotalMiB: 23034, MemoryFreeMiB: 1201, ComputeCapability: "8.9"},
 			{Index: 1, Name: "NVIDIA L4", UUID: "GPU-bbbb0001-1111-2222-3333-444455556666", MemoryTotalMiB: 23034, MemoryFreeMiB: 22563, ComputeCapability: "8.9"},
@@ -108,6 +110,20 @@ func TestAGPUThatIsLostIsLeftOut(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, devices, 1)
 	assert.Equal(t, 1, devices[0].Index)
+}
+
+func TestHowBusyAGPUIsIsReadIfItIsTold(t *testing.T) {
+	const t4 = "0, Tesla T4, GPU-2b2e2b2e-1111-2222-3333-444455556666, 15360, 15095, [N/A], 7.5"
+	for column, want := range map[string]any{", 87": 87, ", 0 %": 0, ", [N/A]": nil, ", 130": nil, "": nil} {
+		devices, err := parseSMI(t4 + column + "\n")
+		require.NoError(t, err)
+		require.Len(t, devices, 1)
+		if want == nil {
+			assert.Nil(t, devices[0].Busy, column)
+		} else if assert.NotNil(t, devices[0].Busy, column) {
+			assert.Equal(t, want, *devices[0].Busy)
+		}
+	}
 }
 
 func TestASliceOfAnOldDriverKeepsItsName(t *testing.T) {

@@ -120,6 +120,10 @@ func one(handle nvml.Device, index int, capability string) (Device, error) {
 	default:
 		return Device{}, fmt.Errorf("measure memory of GPU %d: %w", index, ret)
 	}
+	if rates, ret := handle.GetUtilizationRates(); ret == nvml.SUCCESS {
+		busy := int(rates.Gpu)
+		d.Busy = &busy
+	} // a slice is not told of
 	return d, nil
 }
 

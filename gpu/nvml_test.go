@@ -21,6 +21,9 @@ func machine(t *testing.T, cards ...gpus.Config) *server.Server {
 	for i := range cards {
 		d := card(lib, i)
 		d.MemoryInfo.Free = d.MemoryInfo.Total - 600<<20
+		d.GetUtilizationRatesFunc = func() (nvml.Utilization, nvml.Return) {
+			return nvml.Utilization{Gpu: uint32(10 * i), Memory: 99}, nvml.SUCCESS
+		}
 	}
 	return lib
 }
@@ -35,6 +38,9 @@ func slice(name, uuid string, total, free uint64) *mock.Device {
 		GetNameFunc:       func() (string, nvml.Return) { return name, nvml.SUCCESS },
 		GetUUIDFunc:       func() (string, nvml.Return) { return uuid, nvml.SUCCESS },
 		GetMemoryInfoFunc: func() (nvml.Memory, nvml.Return) { return nvml.Memory{Total: total, Free: free}, nvml.SUCCESS },
+		GetUtilizationRatesFunc: func() (nvml.Utilization, nvml.Return) {
+			return nvml.Utilization{}, nvml.ERROR_NOT_SUPPORTED
+		},
 	}
 }
 
@@ -55,14 +61,15 @@ func TestNVMLCountsInMebibytes(t *testing.T) {
 	lib := machine(t, gpus.A100_SXM4_40GB, gpus.H100_SXM5_80GB)
 	devices, err := nvmlLister{lib}.List(t.Context())
 	require.NoError(t, err)
+	idle, busy := 0, 10
 	assert.Equal(t, []Device{
 		{
 			Index: 0, Name: "Mock NVIDIA A100-SXM4-40GB", UUID: card(lib, 0).UUID,
-			MemoryTotalMiB: 40960, MemoryFreeMiB: 40360, ComputeCapability: "8.0",
+			MemoryTotalMiB: 40960, MemoryFreeMiB: 40360, ComputeCapability: "8.0", Busy: &idle,
 		},
 		{
 			Index: 1, Name: "NVIDIA H100 80GB HBM3", UUID: card(lib, 1).UUID,
-			MemoryTotalMiB: 81920, MemoryFreeMiB: 81320, ComputeCapability: "9.0",
+			MemoryTotalMiB: 81920, MemoryFreeMiB: 81320, ComputeCapability: "9.0", Busy: &busy,
 		},
 	}, devices)
 }

@@ -52,7 +52,7 @@ func (d *Deps) gauge(ctx context.Context, run *training.Run) (latest func() []st
 	return latest, func() { cancel(); reading.Wait() }
 }
 
-// memory says how full each GPU is. What cannot be read is not worth an error
+// memory says how full each GPU is, and how busy. What cannot be read is not worth an error
 // here: %doctor is the place for it.
 func (d *Deps) memory(ctx context.Context) []string {
 	found, err := d.Devices(ctx)
@@ -73,7 +73,11 @@ func memoryOf(dev gpu.Device) string {
 		return ""
 	}
 	used := dev.MemoryTotalMiB - dev.MemoryFreeMiB
-	return fmt.Sprintf("GPU %d, %s: %s of %s in use", dev.Index, dev.Name, mebibytes(used), mebibytes(dev.MemoryTotalMiB))
+	text := fmt.Sprintf("GPU %d, %s: %s of %s in use", dev.Index, dev.Name, mebibytes(used), mebibytes(dev.MemoryTotalMiB))
+	if dev.Busy != nil {
+		text += fmt.Sprintf(", %d %% busy", *dev.Busy)
+	}
+	return text
 }
 
 func onGPU(run *training.Run) bool {

@@ -19,10 +19,11 @@ import (
 // oneT4 gives d a GPU that is used more and more.
 func oneT4(d *magics.Deps) {
 	var looks atomic.Int64
+	busy := 87
 	d.Devices = func(context.Context) (gpu.Inventory, error) {
 		free := 15360 - 1024*looks.Add(1)
 		return gpu.Inventory{Source: gpu.SourceSMI, Devices: []gpu.Device{{
-			Name: "Tesla T4", UUID: "GPU-1", MemoryTotalMiB: 15360, MemoryFreeMiB: free, ComputeCapability: "7.5",
+			Name: "Tesla T4", UUID: "GPU-1", MemoryTotalMiB: 15360, MemoryFreeMiB: free, ComputeCapability: "7.5", Busy: &busy,
 		}}}, nil
 	}
 }
@@ -33,7 +34,7 @@ func TestTheGPUsMemoryIsShownWhileARunWorks(t *testing.T) {
 	oneT4(d)
 	list := scripts(t, d, map[string][]string{"a": {"hello", "restore", "await go", "train 10 every 5", "finish"}}, "a")
 	must(t, d, "train digits --detach "+list+" "+worker(t))
-	assert.Contains(t, must(t, d, "status"), "GPU 0, Tesla T4: 2.0 GiB of 15.0 GiB in use", "train looked once")
+	assert.Contains(t, must(t, d, "status"), "GPU 0, Tesla T4: 2.0 GiB of 15.0 GiB in use, 87 % busy", "train looked once")
 
 	var c typed
 	once(&c.screen, `GPU 0, Tesla T4: 3\.0 GiB of 15\.0 GiB in use`, func() {
