@@ -36,6 +36,8 @@ type Config struct {
 	Journal string
 	// Credentials is a file that the user has named; it must be there.
 	Credentials string
+	// SignIn is where a sign-in with a browser is kept; it comes next.
+	SignIn string
 	// CredentialFiles are tried in order after that; those missing are skipped.
 	CredentialFiles []string
 	// MetadataHosts are tried after the files: host or host:port of metadata
@@ -67,7 +69,8 @@ func Parse(url string) (folder string, ok bool) {
 }
 
 // FromEnvironment returns the settings of a machine: lookup is os.LookupEnv,
-// home the user's home folder. Folder and Journal are the caller's to fill in.
+// home the user's home folder. Folder, Journal and SignIn are the caller's to fill
+// in.
 func FromEnvironment(lookup func(string) (string, bool), home string) Config {
 	get := func(name string) string {
 		value, _ := lookup(name)

@@ -19,8 +19,10 @@ import (
 	"golang.org/x/oauth2/google"
 )
 
-const signInHint = "sign in: in Colab with %drive auth, elsewhere with " +
-	"gcloud auth application-default login --scopes=" + scope + ",https://www.googleapis.com/auth/cloud-platform"
+const signInHint = "sign in with %drive auth, in a terminal with outlast drive auth"
+
+// withdrawnHint is what to do when a permission is not valid any more.
+const withdrawnHint = signInHint + "; where that is needed every week, the Google Cloud project is still in testing: publish it"
 
 // tokenTimeout ends a request for a token; a metadata server answers at once or
 // is not there.
@@ -37,6 +39,7 @@ type tokens struct {
 	open func() (oauth2.TokenSource, error) // anew, so that a new sign-in is seen
 	// serviceAccount says that the credentials are no person's.
 	serviceAccount bool
+	means          string // what they are, for people
 
 	mu     sync.Mutex
 	source oauth2.TokenSource // nil: to be opened
@@ -78,19 +81,19 @@ func findTokens(ctx context.Context, cfg Config) (*tokens, error) {
 	if cfg.Endpoint != "" && cfg.TokenURL == "" {
 		return nil, nil
 	}
-	files := cfg.CredentialFiles
 	if cfg.Credentials != "" {
-		files = []string{cfg.Credentials}
+		return namedTokens(cfg.Credentials, "GOOGLE_APPLICATION_CREDENTIALS", cfg.TokenURL) //nolint:contextcheck // tokens are fetched long after this call
 	}
-	for _, file := range files {
-		t, err := fileTokens(file, cfg.TokenURL) //nolint:contextcheck // tokens are fetched long after this call
-		if errors.Is(err, fs.ErrNotExist) && file != cfg.Credentials {
-			continue
+	if cfg.SignIn != "" {
+		if _, err := readSignIn(cfg.SignIn); !errors.Is(err, fs.ErrNotExist) {
+			return signedInTokens(cfg), err
 		}
-		if err != nil {
-			return nil, &AccessError{"sign in to Google Drive with " + file, err, signInHint}
+	}
+	for _, file := range cfg.CredentialFiles {
+		t, err := namedTokens(file, file, cfg.TokenURL) //nolint:contextcheck // tokens are fetched long after this call
+		if !errors.Is(err, fs.ErrNotExist) {
+			return t, err
 		}
-		return t, nil
 	}
 	if cfg.TokenURL != "" {
 		return testTokens(cfg.TokenURL), nil //nolint:contextcheck // tokens are fetched long after this call
@@ -98,10 +101,30 @@ func findTokens(ctx context.Context, cfg Config) (*tokens, error) {
 	for _, host := range cfg.MetadataHosts {
 		m := metadata{host: host}
 		if m.usable(ctx) {
-			return &tokens{open: func() (oauth2.TokenSource, error) { return m, nil }}, nil
+			return &tokens{means: "this machine's own sign-in, of " + host, open: func() (oauth2.TokenSource, error) { return m, nil }}, nil
 		}
 	}
 	return nil, &AccessError{"open Google Drive", ErrNoCredentials, signInHint}
+}
+
+// signedInTokens are those of a sign-in with a browser.
+func signedInTokens(cfg Config) *tokens {
+	return &tokens{means: "the sign-in of %drive auth", open: func() (oauth2.TokenSource, error) {
+		return storedTokens{file: cfg.SignIn, tokenURL: cfg.TokenURL}, nil
+	}}
+}
+
+// namedTokens are those of a credentials file, which somebody has named so.
+func namedTokens(file, name, tokenURL string) (*tokens, error) {
+	t, err := fileTokens(file, tokenURL)
+	if err != nil {
+		return nil, &AccessError{"sign in to Google Drive with " + file, err, signInHint}
+	}
+	t.means = name
+	if t.serviceAccount {
+		t.means += ", the key of a service account"
+	}
+	return t, nil
 }
 
 // tokenClient fetches tokens, with a limit on how long it takes.
@@ -153,7 +176,7 @@ func fileTokens(file, tokenURL string) (*tokens, error) {
 
 // testTokens asks a token server on this machine, as a made-up user would.
 func testTokens(tokenURL string) *tokens {
-	return &tokens{open: func() (oauth2.TokenSource, error) {
+	return &tokens{means: "the token server of OUTLAST_DRIVE_TOKEN_URL", open: func() (oauth2.TokenSource, error) {
 		conf := oauth2.Config{ClientID: "outlast", ClientSecret: "test", Endpoint: oauth2.Endpoint{TokenURL: tokenURL}}
 		return conf.TokenSource(tokenClient(), &oauth2.Token{RefreshToken: "test"}), nil
 	}}

@@ -66,8 +66,14 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
+	return open(ctx, cfg, base, tokens)
+}
+
+// open returns the store at base.
+func open(ctx context.Context, cfg Config, base *url.URL, tokens *tokens) (*Store, error) {
 	s := &Store{cfg: cfg, log: cfg.Log, base: base, tokens: tokens, slots: make(chan struct{}, cfg.Parallel)}
 	s.client = newClient(s)
+	var err error
 	s.api, err = driveapi.NewService(ctx, option.WithHTTPClient(s.client), option.WithEndpoint(base.String()+"/drive/v3/"))
 	if err != nil {
 		return nil, fmt.Errorf("open Google Drive: %w", err)
@@ -79,6 +85,14 @@ func New(ctx context.Context, cfg Config) (*Store, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// SignedInBy says what makes this store Google's to open, for people.
+func (s *Store) SignedInBy() string {
+	if s.tokens == nil {
+		return "nobody's sign-in: OUTLAST_DRIVE_ENDPOINT wants none"
+	}
+	return s.tokens.means
 }
 
 // Close writes the journal and lets its file go. No call may be under way. It

@@ -115,7 +115,7 @@ func explain(what string, err error) error {
 	case errors.As(err, &problem):
 		return problem
 	case errors.As(err, &token):
-		return &AccessError{what, errors.New("Google has withdrawn or does not know the permission (" + token.ErrorCode + ")"), signInHint}
+		return &AccessError{what, errors.New("Google has withdrawn or does not know the permission (" + token.ErrorCode + ")"), withdrawnHint}
 	case !errors.As(err, &answer):
 		return &AccessError{what, clean(err), "check the network; it is tried again"}
 	}

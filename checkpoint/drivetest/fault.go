@@ -26,6 +26,7 @@ const (
 	OpCopy     Op = "files.copy"
 	OpDelete   Op = "files.delete"
 	OpToken    Op = "token"
+	OpConsent  Op = "consent" // the page where a person is asked
 )
 
 // A Kind is a way to fail.
@@ -123,7 +124,7 @@ func (s *Server) nextFault(op Op, _ *http.Request) Fault {
 		s.injected[f.Kind]++
 		return *f
 	}
-	if s.opts.Percent == 0 || op == OpToken || s.random.IntN(100) >= s.opts.Percent {
+	if s.opts.Percent == 0 || op == OpToken || op == OpConsent || s.random.IntN(100) >= s.opts.Percent {
 		return Fault{}
 	}
 	kinds := []Kind{RateLimit, UserRateLimit, TooMany, ServerError, BadGateway, Unavailable, Drop, Lose, TornAnswer}

@@ -29,7 +29,7 @@ func parameters(op Op) map[string]bool {
 		common = "uploadType upload_id fields supportsAllDrives alt"
 	case OpDelete:
 		common += "supportsAllDrives"
-	case OpAbout, OpToken:
+	case OpAbout, OpToken, OpConsent:
 	}
 	return set(common)
 }
@@ -40,6 +40,8 @@ func (c *call) handle() (*answer, *apiError) {
 	switch c.op {
 	case OpToken:
 		return c.token()
+	case OpConsent:
+		return c.authorizePage()
 	case OpSend, OpAsk:
 		if err := c.check(); err != nil {
 			return nil, err

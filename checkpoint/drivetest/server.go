@@ -58,6 +58,12 @@ type Server struct {
 	pages      map[string][]*file
 	tokens     map[string]time.Time // valid until
 	refused    map[string]bool      // tokens that were withdrawn
+	clients    map[string]Client    // by id; empty: any is taken
+	consent    Consent
+	codes      map[string]*grant // a person's yes
+	grants     map[string]*grant // by every refresh token, the used ones included
+	refreshes  []string
+	rotate     bool
 	faults     []*Fault
 	counts     map[Op]int
 	injected   map[Kind]int
@@ -84,6 +90,7 @@ func New(o Options) *Server {
 		opts: o, random: rand.New(rand.NewPCG(o.Seed, 1)),
 		files: map[string]*file{}, reserved: map[string]bool{}, sessions: map[string]*session{},
 		pages: map[string][]*file{}, tokens: map[string]time.Time{}, refused: map[string]bool{},
+		clients: map[string]Client{}, codes: map[string]*grant{}, grants: map[string]*grant{},
 		counts: map[Op]int{}, injected: map[Kind]int{}, stalled: make(chan struct{}),
 	}
 	s.files[RootID] = &file{id: RootID, name: "My Drive", mimeType: folderType}
@@ -128,7 +135,7 @@ func (s *Server) Count(op Op) int {
 	}
 	sum := 0
 	for op, n := range s.counts {
-		if op != OpToken {
+		if op != OpToken && op != OpConsent {
 			sum += n
 		}
 	}
@@ -220,6 +227,8 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func route(r *http.Request) (op Op, id string) {
 	p := strings.TrimSuffix(r.URL.Path, "/")
 	switch {
+	case p == "/auth":
+		return OpConsent, ""
 	case p == "/token" || strings.HasPrefix(p, "/computeMetadata/"):
 		return OpToken, ""
 	case p == "/upload/drive/v3/files" && r.URL.Query().Has("upload_id"):

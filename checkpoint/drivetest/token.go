@@ -92,6 +92,9 @@ func (c *call) token() (*answer, *apiError) {
 		if err := c.r.ParseForm(); err != nil || c.r.Method != http.MethodPost || c.r.Form.Get("grant_type") == "" {
 			return nil, s.violate(c.r, errBad("no grant_type"))
 		}
+		if len(s.clients) > 0 && c.r.Form.Get("grant_type") != "urn:ietf:params:oauth:grant-type:jwt-bearer" {
+			return c.clientToken()
+		}
 	}
 	token := "ya29.fake-" + s.newID()
 	s.tokens[token] = s.now().Add(s.opts.TokenLife)
