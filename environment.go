@@ -127,6 +127,7 @@ func (p *program) deps() *magics.Deps {
 		CloseStore:   p.closeStore,
 		DefaultStore: p.defaultStore,
 		Space:        p.space,
+		SignIn:       (&signIns{program: p}).begin,
 		FreeDisk:     freeDisk,
 	}
 }

@@ -57,7 +57,7 @@ func (p *program) driveConfig(name string) drive.Config {
 		home = "" // credentials are then looked for elsewhere
 	}
 	cfg := drive.FromEnvironment(p.env.lookup, home)
-	cfg.Folder, cfg.Log = name, p.logger()
+	cfg.Folder, cfg.Log, cfg.SignIn = name, p.logger(), p.env.signInFile()
 	return cfg
 }
 
@@ -87,7 +87,8 @@ func (p *program) defaultStore(ctx context.Context) string {
 	return ""
 }
 
-// signedIn reports whether somebody has named credentials, or is on Colab. A
+// signedIn reports whether somebody has named credentials or has signed in with
+// a browser, or this is Colab. A
 // machine of Google's that is no Colab has an account of its own, which has no
 // room in Drive: it is not taken unasked.
 func (p *program) signedIn() bool {
@@ -96,7 +97,8 @@ func (p *program) signedIn() bool {
 			return true
 		}
 	}
-	return false
+	_, err := os.Stat(p.env.signInFile())
+	return err == nil
 }
 
 // space says whose store it is and how full, as far as the store knows.
@@ -106,5 +108,5 @@ func (p *program) space(ctx context.Context, store checkpoint.Store) (magics.Spa
 		return magics.Space{}, errors.ErrUnsupported
 	}
 	about, err := d.About(ctx)
-	return magics.Space{Account: about.Account, Limit: about.Limit, Usage: about.Usage, Trash: about.Trash}, err
+	return magics.Space{Account: about.Account, By: d.SignedInBy(), Limit: about.Limit, Usage: about.Usage, Trash: about.Trash}, err
 }

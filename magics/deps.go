@@ -29,6 +29,7 @@ type Deps struct {
 	Session *Session
 
 	KernelID string // how Jupyter's server names this kernel; empty if it does not
+	KeepNote string // the file that tells this kernel's next process that keep-alive is on; empty: nothing does
 	// MachineAge returns how long this machine, or its container, is up; nil if
 	// that cannot be known.
 	MachineAge func() (time.Duration, error)
@@ -45,6 +46,9 @@ type Deps struct {
 	// Space says whose store it is and how full; errors.ErrUnsupported if such a
 	// store does not know.
 	Space func(ctx context.Context, store checkpoint.Store) (Space, error)
+	// SignIn begins a sign-in to Google Drive with a browser and the OAuth client in
+	// a file; empty: that of the sign-in before. One at a time: another one ends it.
+	SignIn func(ctx context.Context, clientFile string) (SignIn, error)
 	// FreeDisk returns the bytes free for this user at path.
 	FreeDisk func(path string) (uint64, error)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +22,7 @@ const noStore = "none"
 // Space says whose store it is and how full.
 type Space struct {
 	Account             string // e-mail address
+	By                  string // what makes it ours to open, such as a sign-in
 	Limit, Usage, Trash int64  // bytes; a limit of 0 means none
 }
 
@@ -28,16 +30,17 @@ type Space struct {
 func Drive(d *Deps) *Magic {
 	m := &Magic{
 		Name:  "drive",
+		Verb:  "drive",
 		Args:  "[status | auth | mount | use URL]",
 		Short: "Show the store of checkpoints, sign in to Google Drive, mount it, choose a store",
 		Line:  true,
 	}
 	m.Hands = func(args string) bool {
-		word := strings.TrimSpace(args)
-		return word == "auth" || word == "mount"
+		return slices.ContainsFunc(strings.Fields(args), func(word string) bool { return word == "auth" || word == "mount" })
 	}
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
 		dir := d.dirFlag(fs)
+		client := fs.String("client", "", "with auth: `FILE` of an OAuth client, from Google's console; remembered")
 		return func(ctx context.Context, c *Call) error {
 			word := "status"
 			if len(c.Args) > 0 {
@@ -46,12 +49,17 @@ func Drive(d *Deps) *Magic {
 			if len(c.Args) != 1 && word != "use" && len(c.Args) > 0 || word == "use" && len(c.Args) != 2 {
 				return &UsageError{m, "it takes " + m.Args}
 			}
+			if *client != "" && word != "auth" {
+				return &UsageError{m, "--client goes with auth"}
+			}
 			switch word {
 			case "status":
 				c.Screen.Show(factsView(d.driveFacts(ctx, *dir)))
 				return nil
-			case "auth", "mount":
-				return d.colabCode(ctx, c, word)
+			case "auth":
+				return d.auth(ctx, c, *client)
+			case "mount":
+				return d.mount(ctx, c)
 			case "use":
 				return d.use(ctx, c, c.Args[1])
 			}
@@ -61,32 +69,12 @@ func Drive(d *Deps) *Magic {
 	return m
 }
 
-// What Colab offers for its users' Drive. The question that it asks is the
-// page's own, so it must run as a part of the cell.
-const (
-	colabAuth  = "from google.colab import auth as _outlast_auth; _outlast_auth.authenticate_user(); del _outlast_auth"
-	colabMount = "from google.colab import drive as _outlast_drive; _outlast_drive.mount('/content/drive'); del _outlast_drive"
-)
-
-// colabCode has Colab's own code run in the notebook.
-func (d *Deps) colabCode(ctx context.Context, c *Call, word string) error {
-	if d.Host != HostColab {
-		hint := "sign in once in a terminal with: gcloud auth application-default login " +
-			"--scopes=https://www.googleapis.com/auth/cloud-platform,https://www.googleapis.com/auth/drive.file — or set GOOGLE_APPLICATION_CREDENTIALS to a file of credentials"
-		if word == "mount" {
-			hint = "keep the copies in a folder that you have, --store /path, or in Drive without a mount, --store drive:Outlast"
-		}
-		return &Problem{"drive " + word, errors.New("this works on Google Colab only, and this is " + string(d.Host)), hint}
-	}
-	if word == "auth" {
-		return c.Notebook.Hand(ctx, colabAuth)
-	}
-	return c.Notebook.Hand(ctx, colabMount)
-}
-
 // use makes url the store of runs that name none, after a look whether it can
 // be opened.
 func (d *Deps) use(ctx context.Context, c *Call, url string) error {
+	if c.Notebook == nil {
+		return &Problem{"choose a store", errors.New("there is no notebook to remember it"), "name it at each call: --store " + url}
+	}
 	if url != noStore {
 		url = d.nearby(ctx, c.Notebook).store(url)
 		store, err := d.OpenStore(ctx, url)
@@ -131,7 +119,7 @@ func (d *Deps) driveFacts(ctx context.Context, dir string) []fact {
 	case err != nil:
 		facts = append(facts, fact{"Problem", withCure(err)})
 	default:
-		facts = append(facts, fact{"Signed in", space.Account}, fact{"Room", room(space)})
+		facts = append(facts, fact{"Signed in", strings.TrimPrefix(space.Account+", by "+space.By, ", ")}, fact{"Room", room(space)})
 	}
 	return append(facts, d.waiting(dir)...)
 }

@@ -184,6 +184,7 @@ type notebook struct {
 
 	values    map[string]string // JSON by expression
 	ran       []string
+	handed    []string
 	restarted bool
 	busy      bool   // answers nothing until the asker gives up
 	folder    string // in which it is
