@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -76,6 +77,14 @@ func kernelID(file string) string {
 	return id
 }
 
+// isConsole reports whether the kernel was started by one of Jupyter's consoles,
+// which name connection files after their process.
+func isConsole(file string) bool {
+	id, ok := strings.CutPrefix(strings.TrimSuffix(filepath.Base(file), ".json"), "kernel-")
+	_, err := strconv.ParseUint(id, 10, 32)
+	return ok && err == nil
+}
+
 func (p *program) runKernel(ctx context.Context, o kernelFlags) error {
 	connection, err := jupyter.ReadConnection(o.file)
 	if err != nil {
@@ -91,6 +100,15 @@ func (p *program) runKernel(ctx context.Context, o kernelFlags) error {
 	}
 	deps := p.deps()
 	deps.KernelID = kernelID(o.file)
+	if deps.KernelID != "" { // else it has no name that outlives a restart
+		deps.KeepNote = filepath.Join(p.env.cacheDir(), "keepalive", deps.KernelID+".json")
+	}
+	var console *os.File
+	if isConsole(o.file) {
+		console = os.Stdout // which it has from the console
+		deps.Host = deps.Host.InConsole()
+	}
+	set := magics.All(deps)
 	proxy := kernel.New(kernel.Config{
 		Connection: connection,
 		Spec: kernel.Spec{
@@ -103,7 +121,8 @@ func (p *program) runKernel(ctx context.Context, o kernelFlags) error {
 		CacheDir:    p.env.cacheDir(),
 		JournalDir:  filepath.Join(p.env.cacheDir(), "journal"),
 		ParentPID:   p.env.parentPID(),
-		Interceptor: &interceptor{set: magics.All(deps)},
+		Interceptor: &interceptor{set: set, console: console},
+		Started:     set.Wake,
 		Aftermath:   deps.Untouched,
 		Log:         p.logger(),
 		Stderr:      p.stderr,

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 
@@ -20,7 +21,8 @@ import (
 
 // interceptor lets the kernel's cells reach the magics.
 type interceptor struct {
-	set magics.Set
+	set     magics.Set
+	console *os.File // the terminal of a front end that is a console; nil: it is a page, as most are
 }
 
 var _ kernel.Interceptor = (*interceptor)(nil)
@@ -94,11 +96,21 @@ func (i *interceptor) call(ctx context.Context, cell *kernel.Cell, inv magics.In
 		CellID:     cellID(cell.Request()),
 		Stdout:     out,
 		Stderr:     errs,
-		Screen:     page{cell},
+		Screen:     i.screen(cell, out),
 		Notebook:   cell,
 		Interrupts: cell.Interrupts(),
 		Result:     cell.SetResult,
 	})
+}
+
+// screen returns where a cell shows views.
+func (i *interceptor) screen(cell *kernel.Cell, out io.Writer) magics.Screen {
+	if i.console == nil {
+		return page{cell}
+	}
+	t := newTerminal(i.console)
+	t.out, t.once = out, true
+	return consoleScreen{page{cell}, t}
 }
 
 // expand asks the notebook for what IPython makes of each piece.
@@ -202,6 +214,46 @@ type page struct{ cell *kernel.Cell }
 
 // Show implements magics.Screen.
 func (p page) Show(v magics.View) { p.cell.DisplayWith(bundle(v), metadata(v)) }
+
+// A consoleScreen shows views in a console of Jupyter's. It shows what fits its
+// terminal, and never draws over what it has shown: it ignores updates.
+type consoleScreen struct {
+	page     page
+	terminal *terminal
+}
+
+// Show implements magics.Screen.
+func (s consoleScreen) Show(v magics.View) {
+	width, _ := s.terminal.size()
+	v.Text, v.Picture = fit(v, width), nil // a picture would open a window, or try to
+	s.page.Show(v)
+}
+
+// Live implements magics.Screen.
+func (s consoleScreen) Live() magics.Live { return &consoleLive{screen: s, log: s.terminal.Live()} }
+
+// A consoleLive tells a live view as the lines of its log. A card without one is
+// shown as it was at first.
+type consoleLive struct {
+	screen consoleScreen
+	log    magics.Live
+
+	mu    sync.Mutex
+	shown bool
+}
+
+// Update implements magics.Live.
+func (l *consoleLive) Update(v magics.View) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case v.Log != nil:
+		l.log.Update(v)
+	case !l.shown:
+		l.screen.Show(v)
+	}
+	l.shown = true
+}
 
 // Live implements magics.Screen.
 func (p page) Live() magics.Live { return &liveOutput{cell: p.cell, id: uuid.NewString()} }

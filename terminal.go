@@ -16,9 +16,10 @@ import (
 // terminal shows views as text. Where the output is no terminal, a live view
 // becomes a log: what is new is written as lines, and the whole at its end.
 type terminal struct {
-	mu  sync.Mutex
-	out io.Writer
-	fd  int // of the terminal; -1 if out is none
+	mu   sync.Mutex
+	out  io.Writer
+	fd   int  // of the terminal; -1 if out is none
+	once bool // what is written stays: nothing can be drawn over
 }
 
 func newTerminal(out io.Writer) *terminal {
@@ -47,11 +48,16 @@ func (t *terminal) size() (width, height int) {
 func (t *terminal) Show(v magics.View) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	text := v.Text
-	if width, _ := t.size(); width > 0 && v.Fit != nil {
-		text = v.Fit(width, 0)
+	width, _ := t.size()
+	fmt.Fprintln(t.out, fit(v, width))
+}
+
+// fit returns the text of v for a width in characters; 0 if nobody knows it.
+func fit(v magics.View, width int) string {
+	if width > 0 && v.Fit != nil {
+		return v.Fit(width, 0)
 	}
-	fmt.Fprintln(t.out, text)
+	return v.Text
 }
 
 // Live implements magics.Screen.
@@ -69,11 +75,11 @@ type liveText struct {
 func (l *liveText) Update(v magics.View) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.fd < 0 {
-		l.log(v)
+	width, rows := l.size()
+	if l.fd < 0 || l.once {
+		l.log(v, width)
 		return
 	}
-	width, rows := l.size()
 	text := v.Text
 	switch {
 	case v.Fit != nil && v.Final:
@@ -100,10 +106,10 @@ func (l *liveText) Update(v magics.View) {
 }
 
 // log writes what is new in v.
-func (l *liveText) log(v magics.View) {
+func (l *liveText) log(v magics.View, width int) {
 	if v.Log == nil || v.Final {
 		if v.Text != l.text {
-			fmt.Fprintln(l.out, v.Text)
+			fmt.Fprintln(l.out, fit(v, width))
 		}
 		l.text = v.Text
 		return

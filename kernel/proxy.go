@@ -44,6 +44,10 @@ type Config struct {
 	// Aftermath is asked for what to add when the child has died: what its end
 	// did not touch. It may be nil.
 	Aftermath func() string
+
+	// Started is called once front ends can be served, with what says whether
+	// something works that no cell of this process began. It may be nil.
+	Started func(working func(on bool))
 }
 
 // A Claim says what of a cell is not the child's.
@@ -150,6 +154,10 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	if err := p.listen(ctx); err != nil {
 		p.close()
 		return err
+	}
+	if p.config.Started != nil {
+		nobody := &jupyter.Message{} // as the parent: work that no request of this process began
+		p.config.Started(func(on bool) { p.hold(nobody, on) })
 	}
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.live(ctx) })

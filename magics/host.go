@@ -13,6 +13,7 @@ const (
 	HostJupyterHub      Host = "JupyterHub"
 	HostVSCode          Host = "VS Code"
 	HostJupyter         Host = "Jupyter Server"
+	HostConsole         Host = "Jupyter console"
 )
 
 // HostOf tells the host by the variables that each sets.
@@ -34,6 +35,15 @@ func HostOf(lookup func(string) (string, bool)) Host {
 	return HostJupyter
 }
 
+// InConsole returns the host of a kernel that a console has started there: no
+// server of Jupyter's is between them.
+func (h Host) InConsole() Host {
+	if h == HostJupyter {
+		return HostConsole
+	}
+	return h
+}
+
 // colab reports whether the notebook is a page of Colab's, with google.colab
 // behind it.
 func (h Host) colab() bool { return h == HostColab || h == HostColabEnterprise }
@@ -49,7 +59,7 @@ func (h Host) limit() time.Duration {
 		return 12 * time.Hour
 	case HostColabEnterprise:
 		return 18 * time.Hour
-	case HostJupyterHub, HostVSCode, HostJupyter:
+	case HostJupyterHub, HostVSCode, HostJupyter, HostConsole:
 	}
 	return 0
 }
@@ -73,6 +83,9 @@ func (h Host) protection() (helps, cannot string) {
 	case HostVSCode:
 		return "the kernel lives as long as the machine it runs on; nothing culls it",
 			"closing a remote window may end its server, and with it the kernel; the run goes on as long as the machine does"
+	case HostConsole:
+		return "nothing ends the kernel of a console but the console itself, and a run goes on without both",
+			"the end of the machine; a run outlives its console, not its machine"
 	case HostJupyter:
 	}
 	return "a busy kernel: the server's culler, if it is switched on, leaves it alone",

@@ -2,6 +2,7 @@ package magics
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -18,6 +19,7 @@ func Keepalive(d *Deps) *Magic {
 		Looks: true, // %train may run already
 	}
 	k := &keeper{deps: d}
+	m.Wake = k.revive
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
 		o := keepOptions{}
 		dir := d.dirFlag(fs)
@@ -36,7 +38,7 @@ func Keepalive(d *Deps) *Magic {
 			case "", "on":
 				k.start(ctx, c, o)
 			case "off":
-				c.Screen.Show(k.off())
+				k.off(c)
 			case "status":
 				c.Screen.Show(k.status())
 			case "beat": // a page of Colab says that it is there
@@ -76,27 +78,61 @@ func (k *keeper) start(ctx context.Context, c *Call, o keepOptions) { //nolint:c
 	defer k.turn.Unlock()
 	k.stop()
 	callback := k.deps.Host.colab() && c.Notebook != nil && offer(ctx, c.Notebook)
-	watching, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	now := time.Now()
-	k.mu.Lock()
-	k.state = keptAlive{since: now, every: o.every, callback: callback, runs: workingRuns(o.dir)}
+	s := keptAlive{since: time.Now(), every: o.every, callback: callback}
 	if o.span > 0 {
-		k.state.until = now.Add(o.span)
+		s.until = s.since.Add(o.span)
 	}
-	k.end = func() { cancel(); <-done }
-	k.mu.Unlock()
-	live := c.Screen.Live()
-	live.Update(k.card())
 	working := func(bool) {}
 	if c.Notebook != nil {
 		working = c.Notebook.Working
 	}
+	s.runs = workingRuns(o.dir)
+	k.note(func(state *keptAlive) { *state = s })
+	live := c.Screen.Live()
+	live.Update(k.card())
+	k.begin(live, o.dir, working)
+	if err := (keepNote{Dir: o.dir, Every: o.every, Until: s.until}).write(k.deps.KeepNote); err != nil {
+		fmt.Fprintf(c.Stderr, "It ends with this kernel, also if that is restarted: %v\n", err)
+	}
+}
+
+// begin begins to watch. The caller holds k.turn.
+func (k *keeper) begin(live Live, dir string, working func(bool)) {
+	watching, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	k.mu.Lock()
+	k.end = func() { cancel(); <-done }
+	k.mu.Unlock()
 	go func() {
 		defer close(done)
-		k.watch(watching, live, o.dir, working)
+		k.watch(watching, live, dir, working)
 	}()
 }
+
+// revive goes on with the keep-alive that was on when the kernel was restarted. Its
+// card cannot be reached any more: a page that still shows it is told by its script.
+func (k *keeper) revive(working func(bool)) {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	note, on := readNote(k.deps.KeepNote)
+	if !on {
+		return
+	}
+	k.note(func(s *keptAlive) {
+		*s = keptAlive{since: time.Now(), every: note.Every, until: note.Until, revived: true}
+	})
+	k.begin(pulse(func() {
+		if s := k.now(); s.ended.IsZero() && len(s.runs) > 0 {
+			working(true)
+		}
+	}), note.Dir, working)
+}
+
+// A pulse is called where there is no card to update.
+type pulse func()
+
+// Update implements Live.
+func (p pulse) Update(View) { p() }
 
 // offer gives a page of Colab something that it can call in the kernel, and
 // reports whether that worked. A cell that runs may keep Python from it.

@@ -9,7 +9,7 @@ function (config) {
   before?.stop();
   const card = document.currentScript?.previousElementSibling;
   const line = card?.querySelector(".outlast-connection");
-  const state = before?.state ?? { lostAt: null, text: "", calling: false, activity: "", activeAt: 0 };
+  const state = before?.state ?? { lostAt: null, text: "", calling: false, activity: "", activeAt: 0, idle: 0 };
 
   const say = (text) => {
     state.text = text;
@@ -81,6 +81,17 @@ function (config) {
     return config.working && Date.now() - state.activeAt > 3 * config.beat + 10000;
   };
 
+  // Whether the kernel rests although this card says that a run works. Once may be
+  // the moment in which the run ended: the kernel is about to say so.
+  const resting = (kernel) => {
+    const rests = config.working && kernel.execution_state === "idle";
+    state.idle = rests ? state.idle + 1 : 0;
+    return state.idle > 1;
+  };
+  const RESTING =
+    "⚠ The kernel is idle, although this card says that a run works: it was restarted, and keep-alive with it, " +
+    "or the run has ended. %keepalive status says which, and %keepalive switches it on.";
+
   const look = async (active) => {
     if (card && !card.isConnected) return stop();
     if (config.colab && !navigator.onLine) return lost();
@@ -100,6 +111,8 @@ function (config) {
     }
     if (answer && !answer.ok) return lost(); // a hub or a proxy, without the server behind it
     found();
+    if (kernel && resting(kernel)) return say(RESTING);
+    if (state.text === RESTING) say("");
     if (kernel && silent(kernel)) {
       say(`⚠ The kernel has given no sign of life since ${time(new Date(state.activeAt))}. If it was restarted, run %keepalive again.`);
     }

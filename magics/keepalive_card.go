@@ -43,6 +43,9 @@ func (s keptAlive) words() string {
 		return "off since " + clock(s.ended) + "; %keepalive switches it on again"
 	}
 	text := "on"
+	if s.revived {
+		text = "on again since this kernel was restarted at " + clock(s.since)
+	}
 	if !s.until.IsZero() {
 		text += " until " + clock(s.until)
 	}
@@ -137,10 +140,14 @@ func (k *keeper) status() View {
 	if s.beats > 0 {
 		beats = fmt.Sprintf("%d, one every %s, the last at %s", s.beats, span(s.every.Seconds()), clock(s.beat))
 	}
-	return factsView(append(facts,
-		fact{"On since", clock(s.since)},
-		fact{"Kernel's signs of life", beats},
-		fact{"Page's last sign of life", k.pageWords(s)}))
+	if s.revived && s.ended.IsZero() {
+		facts = append(facts, fact{"Its card", "ended with the kernel before; %keepalive shows a new one"})
+	}
+	facts = append(facts, fact{"On since", clock(s.since)}, fact{"Kernel's signs of life", beats})
+	if k.deps.Host != HostConsole { // which has no page
+		facts = append(facts, fact{"Page's last sign of life", k.pageWords(s)})
+	}
+	return factsView(facts)
 }
 
 // pageWords says when a page was last heard of, or why none was.
@@ -168,12 +175,18 @@ func clock(t time.Time) string {
 func enumerate(names []string) string { return strings.Join(names, ", ") }
 
 func factsView(facts []fact) View {
-	var text, page strings.Builder
+	var page strings.Builder
 	page.WriteString(`<div style="border-left:3px solid rgba(128,128,128,.6);padding:2px 12px;font-size:13px;line-height:1.5;max-width:110ch">`)
 	for _, f := range facts {
-		fmt.Fprintf(&text, "%s: %s.\n", f.label, f.text)
 		fmt.Fprintf(&page, "<div><b>%s:</b> %s.</div>", html.EscapeString(f.label), html.EscapeString(f.text))
 	}
 	page.WriteString("</div>")
-	return View{Text: strings.TrimRight(text.String(), "\n"), HTML: page.String()}
+	text := func(width, _ int) string {
+		var lines []string
+		for _, f := range facts {
+			lines = append(lines, wrap(f.label+": "+f.text+".", width, "  ")...)
+		}
+		return strings.Join(lines, "\n")
+	}
+	return View{Text: text(0, 0), HTML: page.String(), Fit: text}
 }

@@ -291,9 +291,84 @@ func TestElsewhereNothingIsOfferedToThePage(t *testing.T) {
 	})
 }
 
+// restart puts another process in the place of the notebook's: it knows nothing but
+// what the one before, which had no time to say anything, has left on the disk.
+func (w *workplace) restart(t *testing.T) {
+	t.Helper()
+	left, err := os.ReadFile(w.deps.KeepNote)
+	w.run(t, "keepalive off") // else its goroutines would live on
+	if err == nil {
+		require.NoError(t, os.WriteFile(w.deps.KeepNote, left, 0o600))
+	}
+	w.mu.Lock()
+	w.busy = nil
+	w.mu.Unlock()
+	w.set = magics.All(w.deps)
+	w.set.Wake(w.Working)
+}
+
+func TestARestartedKernelIsBusyAgainAsLongAsARunWorks(t *testing.T) {
+	inWorkplace(t, magics.HostJupyter, func(t *testing.T, w *workplace) {
+		w.deps.KeepNote = filepath.Join(t.TempDir(), "keepalive", "the-kernel.json")
+		w.begin(t)
+		w.run(t, "keepalive --every 10s")
+		w.pass(time.Second)
+
+		w.restart(t)
+		w.pass(35 * time.Second)
+		assert.Equal(t, []bool{true, true, true, true, true}, w.told(), "at once, and then signs of life without a card")
+		w.run(t, "keepalive status")
+		assert.Contains(t, w.page(), "Keep-alive: on again since this kernel was restarted at 12:00:01, and the kernel is busy as long as this works: digits")
+		assert.Contains(t, w.page(), "Its card: ended with the kernel before; %keepalive shows a new one.")
+
+		w.end(t)
+		w.pass(10 * time.Second)
+		told := w.told()
+		assert.False(t, told[len(told)-1], "nothing works any more")
+		w.pass(time.Hour)
+		assert.Equal(t, told, w.told())
+
+		w.run(t, "keepalive")
+		_, card := w.cards()
+		assert.Contains(t, card.Text, "Keep-alive: on; nothing works now", "a new card takes its place")
+	})
+}
+
+func TestARestartedKernelLeavesOffWhatWasOff(t *testing.T) {
+	for name, line := range map[string]string{"never on": "", "off": "keepalive off", "over": "keepalive --for 1m"} {
+		t.Run(name, func(t *testing.T) {
+			inWorkplace(t, magics.HostJupyter, func(t *testing.T, w *workplace) {
+				w.deps.KeepNote = filepath.Join(t.TempDir(), "keepalive", "the-kernel.json")
+				w.begin(t)
+				if line != "" {
+					w.run(t, "keepalive")
+					w.run(t, line)
+				}
+				w.pass(2 * time.Minute)
+				w.restart(t)
+				w.pass(time.Minute)
+				assert.Empty(t, w.told())
+				w.run(t, "keepalive status")
+				assert.Contains(t, w.page(), "Keep-alive: off; %keepalive switches it on.")
+			})
+		})
+	}
+}
+
+func TestAKeepAliveThatCannotBeRememberedIsOnAllTheSame(t *testing.T) {
+	inWorkplace(t, magics.HostJupyter, func(t *testing.T, w *workplace) {
+		file := filepath.Join(t.TempDir(), "file")
+		require.NoError(t, os.WriteFile(file, nil, 0o644))
+		w.deps.KeepNote = filepath.Join(file, "the-kernel.json")
+		w.run(t, "keepalive")
+		assert.Contains(t, w.page(), "Keep-alive: on")
+		assert.Contains(t, w.cell.errs.String(), "It ends with this kernel, also if that is restarted: remember the keep-alive: ")
+	})
+}
+
 func TestEveryHostSaysWhatHelpsAndWhatCannot(t *testing.T) {
 	for _, host := range []magics.Host{
-		magics.HostColab, magics.HostColabEnterprise, magics.HostKaggle, magics.HostJupyterHub, magics.HostVSCode, magics.HostJupyter,
+		magics.HostColab, magics.HostColabEnterprise, magics.HostKaggle, magics.HostJupyterHub, magics.HostVSCode, magics.HostJupyter, magics.HostConsole,
 	} {
 		t.Run(string(host), func(t *testing.T) {
 			inWorkplace(t, host, func(t *testing.T, w *workplace) {

@@ -2,6 +2,7 @@ package magics
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -34,6 +35,7 @@ type keeper struct {
 // keptAlive is what the card and the status tell.
 type keptAlive struct {
 	since    time.Time     // zero: it was never on
+	revived  bool          // it goes on from before the kernel was restarted
 	until    time.Time     // zero: no limit
 	ended    time.Time     // zero: it is on, or was never
 	every    time.Duration // between two signs of life
@@ -72,7 +74,7 @@ func (k *keeper) stop() {
 }
 
 // off ends the keep-alive and says what that means for a run that works.
-func (k *keeper) off() View {
+func (k *keeper) off(c *Call) {
 	k.turn.Lock()
 	defer k.turn.Unlock()
 	k.stop()
@@ -80,7 +82,10 @@ func (k *keeper) off() View {
 	if s := k.now(); len(s.runs) > 0 {
 		text += " " + enumerate(s.runs) + " goes on, but an idle notebook may be stopped with its machine."
 	}
-	return View{Text: text}
+	c.Screen.Show(View{Text: text})
+	if err := forgetNote(k.deps.KeepNote); err != nil {
+		fmt.Fprintf(c.Stderr, "A restarted kernel will switch it on again: %v\n", err)
+	}
 }
 
 // watch keeps the kernel busy while a run works, and updates the card. The

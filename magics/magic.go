@@ -43,6 +43,11 @@ type Magic struct {
 	// notebook's Python; nil: none.
 	Now func(args string) bool
 
+	// Wake is called once when a kernel begins: what another process of the same
+	// kernel has left goes on. working says that something works which no cell of
+	// this process began. It may be nil.
+	Wake func(working func(on bool))
+
 	// Bind declares the flags of one call on fs and returns the function to run
 	// once they are parsed. It is called anew for each cell, so that no option
 	// leaks from one cell into the next.

@@ -114,8 +114,10 @@ func showPlots(c *Call, run string, plots *figure) error {
 	if err != nil {
 		return err
 	}
+	text := fmt.Sprintf("Plots: %s. They are a picture; %%results %s --plot FILE.svg saves them.", plots.words(), run)
 	c.Screen.Show(View{
-		Text:    fmt.Sprintf("[Plots: %s. %%results %s --plot FILE.svg saves them]", plots.words(), run),
+		Text:    text,
+		Fit:     func(width, _ int) string { return strings.Join(wrap(text, width, "  "), "\n") },
 		Picture: &Picture{PNG: data, Width: width, Words: "Plots: " + plots.words()},
 	})
 	return nil

@@ -26,6 +26,15 @@ func All(d *Deps) Set {
 	}
 }
 
+// Wake tells every magic that the kernel begins.
+func (s Set) Wake(working func(on bool)) {
+	for _, m := range s {
+		if m.Wake != nil {
+			m.Wake(working)
+		}
+	}
+}
+
 // Lookup returns the magic called name, or nil.
 func (s Set) Lookup(name string) *Magic {
 	i := slices.IndexFunc(s, func(m *Magic) bool { return m.Name == name })
