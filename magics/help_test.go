@@ -105,6 +105,13 @@ func TestOutlastListsEveryMagic(t *testing.T) {
 		assert.Contains(t, text, "%"+m.Name)
 		assert.Contains(t, text, m.Short)
 	}
+	var c typed
+	require.NoError(t, c.run(t.Context(), d, "outlast"))
+	narrow := c.screen.shown[0].Fit(60, 0)
+	for line := range strings.SplitSeq(narrow, "\n") {
+		assert.LessOrEqual(t, len([]rune(line)), 60, line)
+	}
+	assert.Equal(t, strings.Fields(text), strings.Fields(narrow), "nothing is lost")
 }
 
 func TestOutlastRestartGivesAFreshPython(t *testing.T) {

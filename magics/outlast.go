@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"strings"
-	"text/tabwriter"
 
 	"github.com/spf13/pflag"
 )
@@ -42,19 +41,30 @@ func Outlast(d *Deps) *Magic {
 	return m
 }
 
-// list writes every magic with its one line.
+// list shows every magic with its one line.
 func (d *Deps) list(c *Call) error {
-	fmt.Fprintf(c.Stdout, "Outlast %s: training that outlives its runtime.\n\n", d.Version)
-	w := tabwriter.NewWriter(c.Stdout, 0, 0, 2, ' ', 0)
+	type line struct{ names, short string }
+	var lines []line
+	indent := 0
 	for _, each := range All(d) {
-		prompts := strings.Join(each.notebookPrompts(), each.Name+", ")
-		fmt.Fprintf(w, "  %s%s\t%s\n", prompts, each.Name, each.Short)
+		names := strings.Join(each.notebookPrompts(), each.Name+", ") + each.Name
+		lines = append(lines, line{names, each.Short})
+		indent = max(indent, len(names)+4)
 	}
-	if err := w.Flush(); err != nil {
-		return err
+	text := func(width, _ int) string {
+		b := fmt.Sprintf("Outlast %s: training that outlives its runtime.\n\n", d.Version)
+		for _, l := range lines {
+			room := 0
+			if width > 0 {
+				room = max(width-indent, indent)
+			}
+			short := strings.Join(wrap(l.short, room, ""), "\n"+strings.Repeat(" ", indent))
+			b += fmt.Sprintf("  %-*s%s\n", indent-2, l.names, short)
+		}
+		return b + "\nAny of them answers %NAME? and %NAME --help."
 	}
-	_, err := fmt.Fprintln(c.Stdout, "\nAny of them answers %NAME? and %NAME --help.")
-	return err
+	c.Screen.Show(View{Text: text(0, 0), Fit: text})
+	return nil
 }
 
 // restartPython ends the notebook's Python and starts another. The runs in

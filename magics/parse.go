@@ -11,7 +11,7 @@ type Invocation struct {
 	Name  string
 	Args  string // the rest of its line, as typed
 	Cell  bool   // %%name
-	Help  bool   // %name?
+	Help  bool   // %name? or %name --help
 	Body  string // %%name: the text below its line
 	Lines int    // lines of the cell up to and with this magic
 }
@@ -82,6 +82,10 @@ func (s Set) invocation(lines []string) (Invocation, int, bool) {
 	name, args, _ := strings.Cut(strings.TrimSpace(strings.ReplaceAll(rest, "\t", " ")), " ")
 	if bare := strings.TrimRight(name, "?"); bare != name && args == "" {
 		name, inv.Help = bare, true
+	}
+	switch strings.TrimSpace(args) {
+	case "--help", "-h": // also of a magic that is of the other kind: %shared --help
+		inv.Help = true
 	}
 	m := s.Lookup(name)
 	if m == nil || (!inv.Help && inv.Cell != m.Cell && inv.Cell != !m.Line) {

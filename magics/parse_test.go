@@ -42,6 +42,9 @@ func TestSplit(t *testing.T) {
 		"a longer name":                    {"%statuses", 0, nil},
 		"help":                             {"%train?", 1, []string{"%train"}},
 		"help of a cell magic":             {"%%train?", 1, []string{"%%train"}},
+		"a flag for help":                  {"%shared --help", 1, []string{"%shared --help"}},
+		"a flag for help of the other":     {"%%status -h\nx = 1", 2, []string{"%%status -h"}},
+		"help of a command that is run":    {"%train x -- prog --help", 1, []string{"%train x -- prog --help"}},
 		"help with two marks":              {"%status??", 1, []string{"%status"}},
 		"goes on behind a backslash":       {"%train --script a.py \\\n   --seed 3\nx", 2, []string{"%train --script a.py  --seed 3"}},
 		"a backslash at the end":           {"%status \\", 1, []string{`%status \`}},
@@ -67,6 +70,21 @@ func TestSplit(t *testing.T) {
 			assert.Equal(t, c.calls, typed)
 		})
 	}
+}
+
+func TestEveryMagicAnswersHoweverHelpIsAskedFor(t *testing.T) {
+	set := magics.All(deps(t))
+	for _, m := range set {
+		for _, line := range []string{"%NAME?", "%%NAME?", "%NAME??", "%NAME --help", "%%NAME --help", "%NAME -h", "%%NAME -h"} {
+			calls, lines := set.Split(strings.ReplaceAll(line, "NAME", m.Name))
+			require.Len(t, calls, 1, "%s of %s", line, m.Name)
+			assert.Equal(t, 1, lines)
+			assert.True(t, calls[0].Help, "%s of %s", line, m.Name)
+			assert.Equal(t, m.Name, calls[0].Name)
+		}
+	}
+	calls, _ := set.Split("%train x -- prog --help")
+	assert.False(t, calls[0].Help, "the command's own")
 }
 
 func TestSplitGivesACellMagicItsBody(t *testing.T) {
