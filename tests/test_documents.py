@@ -79,7 +79,7 @@ def test_every_verb_and_flag_exists() -> None:
 
 
 def test_every_flag_that_stands_alone_exists() -> None:
-    verbs = ["train", "resume", "results", "logs", "gpu", "install", "store"]
+    verbs = ["train", "resume", "results", "logs", "gpu", "drive", "install", "store"]
     help_texts = "\n".join(rig.outlast(v, "--help").stdout for v in verbs)
     alone = {flag for name in everything() for line in said(name) if line.startswith("--") for flag in flags_of(line)}
     assert "--max-hours" in alone, "the documents are read"

@@ -1,9 +1,11 @@
 // Command fakedrive serves a Drive for tests, for clients that are not written
 // in Go. It prints its address as the first line, and ends with its standard
-// input. GET /violations lists, one a line, what Drive would have refused.
+// input. GET /violations lists, one a line, what Drive would have refused, and GET
+// /secrets every token that it has given out.
 package main
 
 import (
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
@@ -33,6 +35,7 @@ func run() error {
 	flags.Int64Var(&o.Limit, "limit", 0, "bytes of storage; 0 means no limit")
 	flags.IntVar(&o.PageSize, "page", 0, "most files on a page")
 	flags.BoolVar(&o.Auth, "auth", false, "want tokens, which POST /token gives")
+	client := flags.String("client", "", "`FILE` of the only OAuth client that is known, as Google's console gives it")
 	addr := flags.String("addr", "127.0.0.1:0", "address to listen on")
 	if err := flags.Parse(os.Args[1:]); err != nil {
 		return err
@@ -48,10 +51,18 @@ func run() error {
 		return err
 	}
 	drive := drivetest.New(o)
+	if *client != "" {
+		if err := register(drive, *client); err != nil {
+			return err
+		}
+	}
 	mux := http.NewServeMux()
 	mux.Handle("/", drive)
 	mux.HandleFunc("GET /violations", func(w http.ResponseWriter, _ *http.Request) {
 		io.WriteString(w, strings.Join(drive.Violations(), "\n")) //nolint:errcheck // the client has gone, then
+	})
+	mux.HandleFunc("GET /secrets", func(w http.ResponseWriter, _ *http.Request) {
+		io.WriteString(w, strings.Join(append(drive.Tokens(), drive.RefreshTokens()...), "\n")) //nolint:errcheck // the client has gone, then
 	})
 	server := &http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}
 	go func() {
@@ -63,4 +74,21 @@ func run() error {
 		return err
 	}
 	return nil
+}
+
+// register has drive know the OAuth client in a file.
+func register(drive *drivetest.Server, file string) error {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var in struct {
+		Installed struct {
+			ID     string `json:"client_id"`
+			Secret string `json:"client_secret"`
+		} `json:"installed"`
+	}
+	err = json.Unmarshal(data, &in)
+	drive.Register(drivetest.Client{ID: in.Installed.ID, Secret: in.Installed.Secret})
+	return err
 }
