@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"math/rand/v2"
 	"os"
@@ -13,10 +15,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"outlast/checkpoint"
+	"outlast/checkpoint/drive"
 	"outlast/checkpoint/folder"
 )
 
@@ -57,6 +61,24 @@ func play(role, dir string) {
 	}
 }
 
+// Names of what the processes in a folder share with the test.
+const (
+	addressName = "drive" // of the Drive that they use, if they use one
+	largeName   = "large.bin"
+)
+
+// dealt returns what a deed in dir saves. A Drive gets a file that is too large
+// for one request.
+func dealt(dir, deed string) files {
+	saved := content(deed)
+	if _, err := os.Stat(filepath.Join(dir, addressName)); err == nil {
+		saved[largeName] = large(deed)
+	}
+	return saved
+}
+
+func large(deed string) string { return strings.Repeat("weights of "+deed+" ", 5<<20/16) }
+
 // onDisk returns where a worker stages what it hands over to k.
 func onDisk(k *checkpoint.Keeper) string { return filepath.Join(k.Dir, "models", model, "staging") }
 
@@ -77,7 +99,7 @@ func playSave(dir string, staging func(*checkpoint.Keeper) string, then func(dee
 		do := func() error { _, path, err = k.Finish(context.Background(), m); return err }
 		if !final {
 			staged := filepath.Join(staging(k), deed)
-			if err := stageFiles(staged, content(deed)); err != nil {
+			if err := stageFiles(staged, dealt(dir, deed)); err != nil {
 				return err
 			}
 			do = func() error { _, path, err = k.Save(context.Background(), m, staged); return err }
@@ -127,10 +149,33 @@ func playMirror(dir string) error {
 }
 
 func mirrorIn(dir string) (*checkpoint.Mirror, error) {
-	store, err := folder.New(filepath.Join(dir, "store"))
+	store, err := storeIn(dir, filepath.Join(dir, "journal"))
 	return &checkpoint.Mirror{
 		Store: store, Dir: filepath.Join(dir, "runs"), Name: run, Keep: 1, Log: slog.New(slog.DiscardHandler),
 	}, err
+}
+
+// storeIn returns the store of the processes in dir: a folder there, or the Drive
+// whose address is there.
+func storeIn(dir, journal string) (checkpoint.Store, error) {
+	address, err := os.ReadFile(filepath.Join(dir, addressName))
+	if errors.Is(err, fs.ErrNotExist) {
+		return folder.New(filepath.Join(dir, "store"))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return drive.New(context.Background(), drive.Config{
+		Folder: "Outlast", Endpoint: string(address), Journal: journal, Pause: time.Millisecond, Chunk: 1 << 20,
+	})
+}
+
+// closeStore lets go of a store's journal, for the next one who wants it.
+func closeStore(t *testing.T, s checkpoint.Store) {
+	t.Helper()
+	if c, ok := s.(io.Closer); ok {
+		require.NoError(t, c.Close())
+	}
 }
 
 // playRestore restores the run of the store in dir.
@@ -229,7 +274,11 @@ func requireNotBefore(t *testing.T, acked, path string, final bool) {
 		}
 		require.GreaterOrEqual(t, slices.Index(order, deed), slices.Index(order, acked))
 	}
-	requireCheckpoint(t, path, m.Step, content(deed))
+	want := content(deed)
+	if _, err := os.Stat(filepath.Join(path, largeName)); err == nil {
+		want[largeName] = large(deed)
+	}
+	requireCheckpoint(t, path, m.Step, want)
 }
 
 // requireGoodOnDisk is what the next process finds after a crash in Save or
@@ -320,12 +369,13 @@ func ackedDeeds(t *testing.T, dir string) []string {
 func requireGoodInStore(t *testing.T, dir string) {
 	t.Helper()
 	save, final := acked(t, dir)
-	m, err := mirrorIn(dir)
+	another, err := storeIn(dir, "")
 	require.NoError(t, err)
-	requireNoRot(t, m.Store)
+	requireNoRot(t, another)
 	fresh := filepath.Join(t.TempDir(), "fresh")
 	defer os.RemoveAll(fresh) //nolint:errcheck // it only saves room
-	report, err := checkpoint.Restore(t.Context(), m.Store, run, fresh)
+	report, err := checkpoint.Restore(t.Context(), another, run, fresh)
+	closeStore(t, another)
 	if save != "" || err == nil { // before that there may be no plan yet
 		require.NoError(t, err)
 		require.LessOrEqual(t, len(report.Notes), 1, "nothing is damaged")
@@ -344,6 +394,9 @@ func requireGoodInStore(t *testing.T, dir string) {
 		}
 	}
 
+	m, err := mirrorIn(dir)
+	require.NoError(t, err)
+	defer closeStore(t, m.Store)
 	require.NoError(t, checkpoint.SweepHalf(filepath.Join(m.Dir, run)))
 	newest, _, err := keeperIn(m.Dir, 1).Newest(model, print)
 	require.NoError(t, err)

@@ -7,6 +7,9 @@ import (
 	"testing"
 )
 
+// sweepFlag is the name of a flag for those who have an hour.
+const sweepFlag = "sweep"
+
 // The test binary plays other processes if this names a role and a folder.
 const playVariable = "OUTLAST_TEST_PLAY"
 
@@ -15,6 +18,7 @@ func TestMain(m *testing.M) {
 		play(role, dir)
 		os.Exit(0)
 	}
+	flag.Bool(sweepFlag, false, "kill at every call of a save to the Drive, not only at some")
 	flag.Parse()
 	os.Exit(inMemory(m.Run))
 }

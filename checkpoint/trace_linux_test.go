@@ -29,6 +29,7 @@ const (
 // what lies in dir when the process is stopped is what a kill would leave.
 type trace struct {
 	dir  string
+	nets bool                    // it is stopped before it sends something, too
 	stop func(n int) (kill bool) // called when nothing changes; n counts from 1
 	// fails may be nil. It says whether a call fails instead of being made.
 	fails func(nr uint64) bool
@@ -133,7 +134,7 @@ func (tr *trace) changes(nr uint64, args [6]uint64) bool {
 		return args[2]&syscall.O_CREAT != 0
 	case syscall.SYS_WRITE, syscall.SYS_PWRITE64, syscall.SYS_FTRUNCATE, syscall.SYS_FSYNC, syscall.SYS_FCHMOD:
 		file, err := os.Readlink("/proc/" + strconv.Itoa(tr.pid) + "/fd/" + strconv.FormatUint(args[0], 10))
-		return err == nil && strings.HasPrefix(file, tr.dir)
+		return err == nil && (strings.HasPrefix(file, tr.dir) || tr.nets && nr == syscall.SYS_WRITE && strings.HasPrefix(file, "socket:"))
 	}
 	return false
 }
