@@ -84,7 +84,7 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 		}
 		defer p.closeStore(store)
 		v.mirror = &checkpoint.Mirror{
-			Store: store, Dir: filepath.Dir(run.Dir()), Name: name, Keep: plan.Settings.Keep, Best: best, Log: log,
+			Store: store, URL: plan.Store, Dir: filepath.Dir(run.Dir()), Name: name, Keep: plan.Settings.Keep, Best: best, Log: log,
 			OnDone: func(model string, step int64, d checkpoint.Durability) { s.Mirrored(model, step, string(d)) },
 		}
 		g.Go(func() error {

@@ -99,7 +99,7 @@ func BestInStore(ctx context.Context, store Store, run string) (Best, error) {
 		} `json:"settings"`
 	}
 	if json.Unmarshal(data, &plan) != nil {
-		return Best{}, nil // whoever resumes says what is wrong with it
+		return Best{}, nil //nolint:nilerr // whoever resumes says what is wrong with it
 	}
 	return ParseBest(plan.Settings.KeepBest)
 }

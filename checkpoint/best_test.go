@@ -97,8 +97,8 @@ func TestAMetricThatIsNotFinite(t *testing.T) {
 func bestRig(t *testing.T, s checkpoint.Store, keep int) *rig {
 	t.Helper()
 	r := newRig(t, s, keep)
-	r.Keeper.Best = checkpoint.Best{Metric: "accuracy", Max: true}
-	r.mirror.Best = r.Keeper.Best
+	r.Best = checkpoint.Best{Metric: "accuracy", Max: true}
+	r.mirror.Best = r.Best
 	return r
 }
 
@@ -124,7 +124,7 @@ func TestTheStoreKeepsTheBestToo(t *testing.T) {
 
 		// The next process reads what it did not write itself.
 		next := r.another()
-		next.mirror.Best, next.Keeper.Best = r.mirror.Best, r.Keeper.Best
+		next.mirror.Best, next.Best = r.mirror.Best, r.Best
 		next.start(t)
 		next.saveScored(t, 50, 0.1)
 		next.flush(t)

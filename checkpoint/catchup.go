@@ -14,7 +14,10 @@ const confirmedName = "mirrored.json"
 
 // confirmed says of each model's latest checkpoint, and of its final one, what a
 // store has said of it.
-type confirmed map[string]confirmation
+type confirmed struct {
+	Store string                  `json:"store"` // its address
+	Said  map[string]confirmation `json:"said"`
+}
 
 // A confirmation is about one manifest, and with it about all that it lists.
 type confirmation struct {
@@ -22,11 +25,12 @@ type confirmation struct {
 	Durability Durability `json:"durability"`
 }
 
-func readConfirmed(runDir string) confirmed {
-	c := confirmed{}
+// readConfirmed returns what this store has said, as far as that was noted.
+func readConfirmed(runDir, store string) confirmed {
+	var c confirmed
 	data, err := os.ReadFile(filepath.Join(runDir, confirmedName))
-	if err != nil || json.Unmarshal(data, &c) != nil {
-		return confirmed{}
+	if err != nil || json.Unmarshal(data, &c) != nil || c.Store != store {
+		return confirmed{Store: store}
 	}
 	return c
 }
@@ -43,10 +47,10 @@ func (it item) key() string {
 }
 
 func (c *confirmed) add(it *item, manifest []byte, d Durability) {
-	if *c == nil {
-		*c = confirmed{}
+	if c.Said == nil {
+		c.Said = map[string]confirmation{}
 	}
-	(*c)[it.key()] = confirmation{digestOf(manifest).SHA256, d}
+	c.Said[it.key()] = confirmation{digestOf(manifest).SHA256, d}
 }
 
 // catchUp, at its first call, queues what an earlier process has saved and not
@@ -57,9 +61,10 @@ func (m *Mirror) catchUp(known bool) {
 		return
 	}
 	m.claimed = true
-	m.known = confirmed{}
+	was := readConfirmed(m.runDir(), m.URL)
+	m.known = confirmed{Store: m.URL}
 	if known {
-		m.known = readConfirmed(m.runDir())
+		m.known = was
 	}
 	models, err := modelsIn(m.runDir())
 	if err != nil {
@@ -68,13 +73,14 @@ func (m *Mirror) catchUp(known bool) {
 	}
 	k := &Keeper{Dir: m.runDir()}
 	for _, model := range models {
-		m.catchUpModel(k, model)
+		m.catchUpModel(k, model, was)
 	}
 }
 
 // catchUpModel looks at the best that is there of a model: its final checkpoint,
-// or the newest that is sealed.
-func (m *Mirror) catchUpModel(k *Keeper, model string) {
+// or the newest that is sealed. What a store was to have, and has not any more,
+// is on this disk only.
+func (m *Mirror) catchUpModel(k *Keeper, model string, was confirmed) {
 	m.catchUpBest(k, model)
 	for _, dir := range k.places(model) {
 		data, manifest, err := manifestBytes(dir)
@@ -82,9 +88,12 @@ func (m *Mirror) catchUpModel(k *Keeper, model string) {
 			continue
 		}
 		it := item{model: model, step: manifest.Step, final: manifest.Final}
-		if said, ok := m.known[it.key()]; ok && said.SHA256 == digestOf(data).SHA256 {
+		if said, ok := m.known.Said[it.key()]; ok && said.SHA256 == digestOf(data).SHA256 {
 			m.tell(&it, said.Durability)
 			return
+		}
+		if said, ok := was.Said[it.key()]; ok && said.SHA256 == digestOf(data).SHA256 && m.OnDone != nil {
+			m.OnDone(model, it.step, Local)
 		}
 		it.earlier = true
 		m.add(it, dir)

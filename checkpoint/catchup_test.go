@@ -1,6 +1,7 @@
 package checkpoint_test
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 	"testing/synctest"
@@ -98,4 +99,44 @@ func TestMirrorGivesUpWhatIsGone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A result that nobody goes on with is asked for, and what the store says is
+// noted; what it lacks, or has otherwise, is on this disk only.
+func TestConfirmAsksForWhatIsHere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(checkpointtest.Memory)
+		r := newRig(t, s, 1)
+		first := takeOver(t, r, "first")
+		first.finish(t, 10, "10")
+		first.flush(t)
+		noted := func() string {
+			t.Helper()
+			require.NoError(t, checkpoint.Confirm(t.Context(), s, "memory", run, r.mirror.Dir))
+			data, err := os.ReadFile(filepath.Join(r.Dir, "mirrored.json"))
+			require.NoError(t, err)
+			return string(data)
+		}
+		require.Contains(t, noted(), `"handed"`, "this store confirms nothing")
+		require.Contains(t, noted(), `"store": "memory"`)
+		require.NoError(t, os.Remove(filepath.Join(r.Dir, "mirrored.json")))
+		s.Corrupt(inStore("final/manifest.json"), func([]byte) []byte { return []byte("{}") })
+		require.NotContains(t, noted(), "handed")
+	})
+}
+
+// A store that was emptied has nothing: its word of before counts no more.
+func TestAStoreThatWasEmptied(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, new(checkpointtest.Memory), 1)
+		first := takeOver(t, r, "first")
+		first.finish(t, 10, "10")
+		first.flush(t)
+		require.Equal(t, []string{"cnn 10 mirrored"}, first.said())
+		emptied := r.another()
+		emptied.mirror.Store = new(checkpointtest.Memory)
+		next := takeOver(t, emptied, "next")
+		next.flush(t)
+		require.Equal(t, []string{"cnn 10 local", "cnn 10 mirrored"}, next.said())
+	})
 }

@@ -30,6 +30,7 @@ const (
 // see FencedError. Without, it takes itself for the only one.
 type Mirror struct {
 	Store Store
+	URL   string // the store's address: what it has said is noted with it
 	Dir   string // data directory
 	Name  string // of the run
 	Keep  int    // checkpoints of each model to keep in the store

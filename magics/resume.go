@@ -97,6 +97,18 @@ func (d *Deps) restore(ctx context.Context, c *Call, url, run, dir string) (stri
 	return run, nil
 }
 
+// confirm asks a store how safe the results of a run are that nobody goes on
+// with: on a fresh machine nothing is known of that. Without an answer they are
+// shown as what they are here.
+func (d *Deps) confirm(ctx context.Context, run *training.Run, url string) {
+	store, err := d.OpenExisting(ctx, url)
+	if err != nil {
+		return
+	}
+	defer d.CloseStore(store)
+	checkpoint.Confirm(ctx, store, url, run.Name(), run.DataDir()) //nolint:errcheck // see above
+}
+
 // A resumption says how to go on with a run.
 type resumption struct {
 	store  string // empty: the run's own
@@ -109,6 +121,9 @@ func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, how resumpt
 	status, err := run.Status()
 	if err != nil {
 		return err
+	}
+	if status.State == training.RunDone && how.store != "" {
+		d.confirm(ctx, run, how.store)
 	}
 	if status.State == training.RunRunning || status.State == training.RunDone {
 		return d.launch(ctx, c, run, how.detach)

@@ -3,6 +3,10 @@
 package training_test
 
 import (
+	"crypto/sha256"
+	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -38,4 +42,33 @@ func TestNewsOfAnotherCheckpointOfThatStep(t *testing.T) {
 	s.Mirrored("a", 4, "mirrored")
 	require.NoError(t, s.Work(t.Context()))
 	require.Equal(t, "local", status(t, r).Models[0].Checkpoint.Durability)
+}
+
+// What the store has said of a result is known also when nobody works: the
+// mirror has noted it, for this store and this very result.
+func TestWhatTheStoreSaidOfAResultIsNotForgotten(t *testing.T) {
+	p := trainingtest.Plan("digits", trainingtest.Model("a", trainingtest.Good("4", "2")...))
+	p.Store = "/copies"
+	r := createPlan(t, t.TempDir(), p)
+	_, err := work(t, r)
+	require.NoError(t, err)
+	manifest, err := os.ReadFile(filepath.Join(r.ModelPath("a", "final"), "manifest.json"))
+	require.NoError(t, err)
+	right := fmt.Sprintf("%x", sha256.Sum256(manifest))
+	for name, test := range map[string]struct{ store, sha256, want string }{
+		"its word":             {"/copies", right, "mirrored"},
+		"of another result":    {"/copies", fmt.Sprintf("%x", sha256.Sum256(nil)), "local"},
+		"another store's word": {"/elsewhere", right, "local"},
+		"nobody's word":        {"", right, "local"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			said := fmt.Sprintf(`{"store":%q,"said":{"a/final":{"sha256":%q,"durability":"mirrored"}}}`, test.store, test.sha256)
+			require.NoError(t, os.WriteFile(filepath.Join(r.Dir(), "mirrored.json"), []byte(said), 0o644))
+			require.NoError(t, os.RemoveAll(filepath.Join(r.Dir(), "state.json")))
+			require.Equal(t, test.want, status(t, r).Models[0].Checkpoint.Durability)
+			_, err := work(t, r)
+			require.NoError(t, err)
+			require.Equal(t, test.want, status(t, r).Models[0].Checkpoint.Durability, "with a supervisor")
+		})
+	}
 }

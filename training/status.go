@@ -171,7 +171,7 @@ func (r *Run) derive() (Status, error) {
 	if err != nil {
 		return s, err
 	}
-	past := histories(entries)
+	past, said := histories(entries), r.confirmations()
 	for _, e := range entries {
 		s.Generation = max(s.Generation, e.Generation)
 	}
@@ -190,7 +190,7 @@ func (r *Run) derive() (Status, error) {
 		if f, ok := readManifest(final); ok && f.Fingerprint == m.Fingerprint {
 			ms.State, ms.Step, ms.TotalSteps, ms.Metrics = ModelDone, f.Step, f.Step, f.Metrics
 			ms.Cause, ms.Error = CauseDone, ""
-			ms.Checkpoint = &CheckpointStatus{f.Step, "local", final}
+			ms.Checkpoint = said.result(m.Name, final, f.Step)
 		} else if ms.State == ModelDone {
 			ms.State = ModelPending // its final checkpoint is gone
 		}

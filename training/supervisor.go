@@ -168,6 +168,7 @@ func (s *Supervisor) takeOver(ctx context.Context) error {
 	if err := s.record(ctx, Entry{Type: EntryTakeover, PID: os.Getpid()}); err != nil {
 		return err
 	}
+	s.copies.begin(status)
 	now := time.Now().UTC().Truncate(time.Second)
 	status.State, status.Started, status.Generation = RunRunning, &now, s.generation
 	status.Store, status.SupervisorPID = s.Run.plan.Store, os.Getpid()
