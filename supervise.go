@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -68,6 +69,7 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 	}
 	v := &vault{keeper: &checkpoint.Keeper{Dir: run.Dir(), Keep: plan.Settings.Keep, Best: best, Log: log}, run: name}
 	s := &training.Supervisor{Run: run, Vault: v, WorkerDir: worker, Memory: sharedMemory, Log: log, Env: reachable(os.Environ())}
+	s.Device = p.deviceMemory(plan.Settings)
 
 	ctx, fence := context.WithCancelCause(ctx)
 	defer fence(nil)
@@ -119,6 +121,7 @@ func (p *program) logger() *slog.Logger {
 // vault is what the supervisor asks for checkpoints: a keeper on disk, and the
 // mirror behind it if the run has a store.
 type vault struct {
+	room   sync.RWMutex // held for writing while room is made: nobody may be saving then
 	keeper *checkpoint.Keeper
 	mirror *checkpoint.Mirror // nil without a store
 	run    string
@@ -144,35 +147,49 @@ func (v *vault) Open(_ context.Context, atLeast int64, writer string) (int64, er
 
 // Newest implements training.Vault.
 func (v *vault) Newest(_ context.Context, model, fingerprint string) (training.Checkpoint, []string, error) {
+	v.room.RLock()
+	defer v.room.RUnlock()
 	found, damage, err := v.keeper.Newest(model, fingerprint)
 	return v.found(found), words(model, damage), err
 }
 
 // Final implements training.Vault.
 func (v *vault) Final(_ context.Context, model, fingerprint string) (training.Checkpoint, []string, error) {
+	v.room.RLock()
+	defer v.room.RUnlock()
 	found, damage, err := v.keeper.Final(model, fingerprint)
 	return v.found(found), words(model, damage), err
 }
 
 // Save implements training.Vault.
 func (v *vault) Save(ctx context.Context, c training.Checkpoint, staged string) (training.Checkpoint, error) {
+	v.room.RLock()
+	defer v.room.RUnlock()
 	m, path, err := v.keeper.Save(ctx, v.manifest(c), staged)
 	return v.kept(m, path, err)
 }
 
 // Finish implements training.Vault.
 func (v *vault) Finish(ctx context.Context, c training.Checkpoint) (training.Checkpoint, error) {
+	v.room.RLock()
+	defer v.room.RUnlock()
 	m, path, err := v.keeper.Finish(ctx, v.manifest(c))
 	return v.kept(m, path, err)
 }
 
 // Supersede implements training.Vault.
 func (v *vault) Supersede(model, fingerprint string) error {
+	v.room.RLock()
+	defer v.room.RUnlock()
 	return v.keeper.Supersede(model, fingerprint)
 }
 
 // Prune implements training.Pruner.
-func (v *vault) Prune(ctx context.Context) (freed uint64, err error) { return v.keeper.MakeRoom(ctx) }
+func (v *vault) Prune(ctx context.Context) (freed uint64, err error) {
+	v.room.Lock()
+	defer v.room.Unlock()
+	return v.keeper.MakeRoom(ctx)
+}
 
 // Flush implements training.Vault.
 func (v *vault) Flush(ctx context.Context) error {

@@ -185,6 +185,11 @@ func (o *trainOptions) settings(plan *training.Plan) error {
 	if o.flags.Changed("checkpoint-every") || s.CheckpointEvery == (training.Every{}) {
 		s.CheckpointEvery = every
 	}
+	if o.flags.Changed("parallel") || s.Parallel == 0 {
+		if s.Parallel, err = training.ParseParallel(o.parallel); err != nil {
+			return &UsageError{o.magic, "--parallel: " + err.Error()}
+		}
+	}
 	best, err := checkpoint.ParseBest(o.keepBest)
 	if err != nil {
 		return &UsageError{o.magic, "--keep-best: " + err.Error()}

@@ -27,6 +27,13 @@ func planView(p *training.Plan) View {
 		fmt.Sprintf("Device %s, precision %s, LoRA rank %d, seed %d.", set.Device, set.Precision, set.LoRARank, set.Seed),
 		fmt.Sprintf("A checkpoint every %s, %s are kept; store: %s.", set.CheckpointEvery, kept(set), cmp.Or(p.Store, "none")),
 	)
+	switch set.Parallel {
+	case 0, 1:
+	case training.ParallelAuto:
+		s.say("As many at once as fit and make the run faster.")
+	default:
+		s.say(fmt.Sprintf("Up to %s at once; each has its share of the device and of the cores.", set.Parallel))
+	}
 	return s.view()
 }
 

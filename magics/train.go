@@ -65,6 +65,7 @@ type trainOptions struct {
 	dryRun          bool
 	maxHours        float64
 	hangAfter       time.Duration
+	parallel        string
 }
 
 // Defaults of %train, with their reasons.
@@ -93,6 +94,7 @@ func (o *trainOptions) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.checkpointEvery, "checkpoint-every", defaultEvery, "how often to save: `EVERY` 60s, say, or 200steps")
 	fs.Float64Var(&o.maxHours, "max-hours", 0, "pause cleanly before so many hours are over (default: no limit)")
 	fs.DurationVar(&o.hangAfter, "hang-after", defaultHang, "no sign of life from a worker for so long means that it hangs; 0 for never")
+	fs.StringVar(&o.parallel, "parallel", "1", "models to train at once: `N`, or auto for as many as fit and pay")
 	fs.IntVar(&o.keep, "keep", defaultKeep, "checkpoints to keep of each model")
 	fs.StringVar(&o.keepBest, "keep-best", "", "keep besides the checkpoint whose `METRIC` is the lowest; METRIC:max for the highest")
 	fs.IntVar(&o.retries, "retries", defaultRetries, "how often a model that crashed is tried again")

@@ -36,6 +36,8 @@ type answer struct {
 	wait  time.Duration
 	space uint64 // wait until the disk has so many bytes free
 	halt  bool   // pause the whole run: no other model would fare better
+	alone bool   // go on with nobody beside it
+	fewer bool   // train fewer at once
 	say   string // what the user is told, beside the outcome's message
 }
 
@@ -91,6 +93,10 @@ func (p *patience) answer(end outcome, progress bool, fit Fit) answer {
 	case CauseDeviceOOM:
 		return p.squeeze(end, fit)
 	case CauseHostOOM:
+		if end.shared { // this one may not even be the one that took it
+			again.fewer = true
+			return again
+		}
 		next, ok := fit.lighter()
 		if !ok {
 			failed.say = "It needs more memory than this machine has, without any process that loads data. Load less at once, or use a larger machine."
@@ -121,6 +127,11 @@ func (p *patience) answer(end outcome, progress bool, fit Fit) answer {
 func (p *patience) squeeze(end outcome, fit Fit) answer {
 	again := answer{state: ModelPending, fit: fit}
 	failed := answer{state: ModelFailed, fit: fit}
+	if end.shared { // alone it may fit as it is
+		again.alone = true
+		again.say = "It had only a part of the device beside other models of this run: it goes on alone, and its batch stays."
+		return again
+	}
 	switch end.shortage {
 	case ShortageNeighbour: // to shrink would not help, and would last
 		if p.waits++; p.waits > maxWaits {

@@ -25,6 +25,7 @@ const lastWords = 64 << 10
 // An attempt is one worker process working on one model.
 type attempt struct {
 	s      *Supervisor
+	seat   *seat
 	index  int
 	model  Model
 	from   Checkpoint
@@ -98,8 +99,9 @@ func (a *attempt) run(ctx context.Context) (outcome, error) {
 		return outcome{}, err
 	}
 	defer func() { a.metrics.Close() }() //nolint:errcheck // synced before every checkpoint
-	kills := oomKills("/")
+	a.s.kills.begin(oomKills("/"))
 	end, err := a.work(ctx, cmd, log, lock)
+	kills := a.s.kills.end(oomKills("/"), end.killed())
 	if start := (*startError)(nil); errors.As(err, &start) {
 		return start.outcome(), nil
 	}
@@ -107,7 +109,7 @@ func (a *attempt) run(ctx context.Context) (outcome, error) {
 		return outcome{}, err
 	}
 	e := a.evidence(ctx, end)
-	e.oomKills, e.said = oomKills("/")-kills, tail(log, from)
+	e.oomKills, e.said = kills, tail(log, from)
 	return a.conclude(ctx, e.verdict()), nil
 }
 
@@ -183,6 +185,7 @@ func (a *attempt) follow(ctx context.Context, p process, events, lock *os.File) 
 	killGroup(id.pid) //nolint:errcheck // mostly nobody is left
 	close(over)
 	helpers.Wait()
+	a.seat.meter.started(0)
 	return end, err
 }
 
@@ -202,6 +205,7 @@ func tail(f *os.File, from int64) string {
 func (a *attempt) started(ctx context.Context, pid int) error {
 	h := a.s.history(a.model)
 	h.attempts, h.running = a.number, true
+	a.seat.meter.started(pid)
 	settings := a.s.Run.plan.Settings
 	settings.BatchSize, settings.GradAccum = a.fit.BatchSize, a.fit.GradAccum
 	a.s.change(func(st *Status) {

@@ -111,22 +111,24 @@ func (r *Run) publish(s Status) error {
 }
 
 // etaOf estimates what is left of a run: the running models by their own pace,
-// the others by the mean of those that are done or running. It is nil as long
-// as nothing is known.
+// the others by the mean of those that are done or running, as many at once as
+// there are now. It is nil as long as nothing is known.
 func etaOf(models []ModelStatus) *float64 {
-	var left, whole, waiting float64 // waiting counts models
-	known := 0
+	var left, longest, whole, waiting float64 // waiting counts models
+	known, running := 0, 0
 	for _, m := range models {
 		switch m.State {
 		case ModelDone:
 			whole += m.Seconds
 			known++
 		case ModelRunning:
+			running++
 			if m.ETASeconds == nil {
 				waiting++
 				continue
 			}
 			left += *m.ETASeconds
+			longest = max(longest, *m.ETASeconds)
 			whole += m.Seconds + *m.ETASeconds
 			known++
 		case ModelPending, ModelPaused:
@@ -142,5 +144,6 @@ func etaOf(models []ModelStatus) *float64 {
 		return nil
 	}
 	left += waiting * whole / float64(known)
+	left = max(longest, left/float64(max(1, running)))
 	return &left
 }

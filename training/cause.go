@@ -39,6 +39,7 @@ type outcome struct {
 	signal   string
 	message  string // in plain words, or the user's traceback
 	final    Checkpoint
+	shared   bool // other models of the run were at work beside it, or might have been
 }
 
 // lostText is what is said of a model whose supervisor died.

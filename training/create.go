@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
@@ -44,6 +45,7 @@ func Create(dir string, p *Plan, fresh bool) (*Run, Changes, error) {
 	if fresh {
 		r.outdate(&file.Plan)
 	}
+	r.pinThreads(&file.Plan, old)
 	r.plan = file.Plan
 	changes := compare(r, old)
 	if old != nil {
@@ -94,6 +96,50 @@ func (r *Run) outdate(p *Plan) {
 			}
 		}
 	}
+}
+
+// pinThreads gives the models that are new their share of the cores. One that has
+// begun keeps what it began with.
+func (r *Run) pinThreads(p *Plan, old *Run) {
+	threads := p.Settings.Parallel.threads(runtime.GOMAXPROCS(0))
+	p.Models = slices.Clone(p.Models)
+	for i := range p.Models {
+		m := &p.Models[i]
+		m.Threads = threads
+		if old == nil {
+			continue
+		}
+		j := slices.IndexFunc(old.plan.Models, func(o Model) bool { return o.Name == m.Name && o.Fingerprint == m.Fingerprint })
+		if j >= 0 && (old.plan.Models[j].Threads > 0 || old.begun(*m)) {
+			m.Threads = old.plan.Models[j].Threads
+		}
+	}
+}
+
+// begun reports whether there is anything of m as it is in the plan.
+func (r *Run) begun(m Model) bool {
+	if fingerprint := r.workedOn(m.Name); fingerprint != "" {
+		return fingerprint == m.Fingerprint
+	}
+	for _, name := range []string{"checkpoints", "final"} { // brought from a store
+		if isFolder(r.ModelPath(m.Name, name)) {
+			return true
+		}
+	}
+	return false
+}
+
+// workedOn returns the fingerprint that a model was last worked on with here;
+// empty if it never was.
+func (r *Run) workedOn(model string) string {
+	var was struct {
+		Fingerprint string `json:"fingerprint"`
+	}
+	data, err := os.ReadFile(r.ModelPath(model, modelFileName))
+	if err != nil || decode(data, &was) != nil {
+		return ""
+	}
+	return was.Fingerprint
 }
 
 func compare(r, old *Run) Changes {

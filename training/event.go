@@ -200,6 +200,7 @@ func (a *attempt) progress(e Event) {
 		a.s.tempo.sawStep(now.Sub(h.at))
 	}
 	h.step, h.total, h.at = e.Step, e.Total, now
+	a.seat.meter.mark(e.Step, now)
 	a.reached = e.Step
 	var eta *float64
 	if did := e.Step - h.firstStep; did > 0 && e.Total >= e.Step {

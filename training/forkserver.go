@@ -23,10 +23,11 @@ type order struct {
 // already. It may have none to give; the caller starts a Python then, which is
 // the same but for the time that it takes.
 type nursery struct {
-	mu     sync.Mutex
-	server *forkServer
-	begun  int
-	closed bool
+	mu      sync.Mutex
+	server  *forkServer
+	threads int // that its libraries use
+	begun   int
+	closed  bool
 }
 
 // worker forks a worker for a, or returns nil if there is none to be had.
@@ -35,7 +36,7 @@ func (n *nursery) worker(ctx context.Context, a *attempt, cmd *exec.Cmd, given [
 	if plan.Code.Kind == CodeCommand || a.s.history(a.model).cold {
 		return nil
 	}
-	server := n.open(ctx, a.s)
+	server := n.open(ctx, a.s, a.threads())
 	if server == nil {
 		return nil
 	}
@@ -47,18 +48,23 @@ func (n *nursery) worker(ctx context.Context, a *attempt, cmd *exec.Cmd, given [
 	return w
 }
 
-// open returns a server that is ready, or nil.
-func (n *nursery) open(ctx context.Context, s *Supervisor) *forkServer {
+// open returns a server that is ready and whose libraries use so many threads, or
+// nil.
+func (n *nursery) open(ctx context.Context, s *Supervisor, threads int) *forkServer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if n.server != nil && !n.server.over() {
+		if n.threads != threads {
+			return nil // libraries settle that when they are imported
+		}
 		return n.server
 	}
 	if n.closed || n.begun >= forkServers || ctx.Err() != nil {
 		return nil
 	}
 	n.begun++
-	cmd, err := s.serverCommand()
+	n.threads = threads
+	cmd, err := s.serverCommand(threads)
 	if err == nil {
 		n.server, err = startForkServer(ctx, cmd)
 	}
@@ -82,7 +88,7 @@ func (n *nursery) close() {
 
 // serverCommand is how a fork server for the plan's code is started: as workers
 // are, so that what it imports is what they would have.
-func (s *Supervisor) serverCommand() (*exec.Cmd, error) {
+func (s *Supervisor) serverCommand(threads int) (*exec.Cmd, error) {
 	code, err := s.writeCode()
 	if err != nil {
 		return nil, err
@@ -94,7 +100,7 @@ func (s *Supervisor) serverCommand() (*exec.Cmd, error) {
 	if cmd.Dir = plan.Dir; !isFolder(cmd.Dir) {
 		cmd.Dir = s.Run.dir
 	}
-	cmd.Env = s.environment()
+	cmd.Env = s.environment(threads)
 	group(cmd)
 	return cmd, nil
 }

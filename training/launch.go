@@ -48,7 +48,7 @@ func (a *attempt) command() (cmd *exec.Cmd, log *os.File, err error) {
 		cmd.Dir = work
 	}
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.Env = append(a.s.environment(), "OUTLAST_EVENTS_FD=3")
+	cmd.Env = append(a.s.environment(a.threads()), "OUTLAST_EVENTS_FD=3")
 	for k, v := range a.variables() {
 		cmd.Env = append(cmd.Env, k+"="+v)
 	}
@@ -66,7 +66,7 @@ func (a *attempt) job(code jobCode, staging, work string) jobFile {
 	job := jobFile{
 		Protocol: ProtocolVersion, Run: a.s.Run.Name(), Name: a.model.Name, Params: a.model.Params, Seed: set.Seed,
 		Attempt: a.number, BatchSize: a.fit.BatchSize, GradAccum: a.fit.GradAccum, EffectiveBatch: set.EffectiveBatch, Precision: set.Precision,
-		LoRARank: set.LoRARank, Device: set.Device, MemoryFraction: set.MemoryFraction, Dir: work, Staging: staging, MemoryStaging: a.memory,
+		LoRARank: set.LoRARank, Device: set.Device, MemoryFraction: a.memoryFraction(), Threads: a.threads(), Dir: work, Staging: staging, MemoryStaging: a.memory,
 		GradCheckpointing: a.fit.GradCheckpointing, LoaderWorkers: a.fit.LoaderWorkers,
 		CheckpointEvery: set.CheckpointEvery, Code: code,
 	}
@@ -81,11 +81,21 @@ func (a *attempt) job(code jobCode, staging, work string) jobFile {
 
 // variables are those of this attempt.
 func (a *attempt) variables() map[string]string {
-	return map[string]string{"OUTLAST_JOB": a.path(jobName), "OUTLAST_STAGING": a.path(stagingName)}
+	vars := a.sharing()
+	vars["OUTLAST_JOB"], vars["OUTLAST_STAGING"] = a.path(jobName), a.path(stagingName)
+	return vars
 }
 
-// environment is what all workers of the run have in theirs.
-func (s *Supervisor) environment() []string {
+// memoryFraction is the part of the device that the worker may use.
+func (a *attempt) memoryFraction() float64 {
+	if a.seat.fraction > 0 {
+		return a.seat.fraction
+	}
+	return a.s.Run.plan.Settings.MemoryFraction
+}
+
+// environment is what all workers with so many threads have in theirs.
+func (s *Supervisor) environment(threads int) []string {
 	plan := s.Run.plan
 	path := []string{s.WorkerDir}
 	if plan.Code.Kind == CodeScript { // for what the script imports from beside it
@@ -102,6 +112,7 @@ func (s *Supervisor) environment() []string {
 	for k, v := range plan.Settings.Env {
 		env = append(env, k+"="+v)
 	}
+	env = append(env, threadLimit(threads)...)
 	return append(env, "PYTHONPATH="+strings.Join(path, string(os.PathListSeparator)), "PYTHONUNBUFFERED=1")
 }
 
@@ -121,6 +132,8 @@ func (a *attempt) fill(command []string) []string {
 
 // writeCode writes the plan's code where tracebacks can show it.
 func (s *Supervisor) writeCode() (jobCode, error) {
+	s.writing.Lock()
+	defer s.writing.Unlock()
 	c := s.Run.plan.Code
 	job := jobCode{Kind: c.Kind, Shared: []string{}}
 	if c.Kind == CodeCommand {

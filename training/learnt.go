@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 	"time"
 
 	"outlast/checkpoint/durable"
@@ -30,10 +31,12 @@ type lesson struct {
 }
 
 // lessons are what a run has learnt. They are no part of what must survive:
-// without them it is learnt anew.
+// without them it is learnt anew. They are safe for concurrent use.
 type lessons struct {
 	path string
-	all  []lesson
+
+	mu  sync.Mutex
+	all []lesson
 }
 
 type learntFile struct {
@@ -64,6 +67,8 @@ func readLessons(path string) (*lessons, error) {
 
 // about returns the lesson about m under these settings.
 func (l *lessons) about(m Model, set Settings) (lesson, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	i := l.index(m, set)
 	if i < 0 {
 		return lesson{}, false
@@ -71,6 +76,29 @@ func (l *lessons) about(m Model, set Settings) (lesson, bool) {
 	return l.all[i], true
 }
 
+// peak returns what m is expected to have of the device at most, in MiB: what it
+// had, or else what is usual among the models of the run. ok is false if nothing
+// is known.
+func (l *lessons) peak(m Model, set Settings) (peak float64, ok bool) {
+	if own, ok := l.about(m, set); ok && max(own.PeakMiB, own.NeedMiB) > 0 {
+		return max(own.PeakMiB, own.NeedMiB), true
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var peaks []float64
+	for _, x := range l.all {
+		if x.PeakMiB > 0 && x.Device == set.deviceName() && x.Precision == set.Precision {
+			peaks = append(peaks, x.PeakMiB)
+		}
+	}
+	if len(peaks) == 0 {
+		return 0, false
+	}
+	slices.Sort(peaks)
+	return peaks[len(peaks)/2], true
+}
+
+// index finds the lesson about m; -1 if there is none. The caller has mu.
 func (l *lessons) index(m Model, set Settings) int {
 	return slices.IndexFunc(l.all, func(x lesson) bool {
 		return x.Model == m.Name && x.Fingerprint == m.Fingerprint && x.Device == set.deviceName() && x.Precision == set.Precision
@@ -81,6 +109,8 @@ func (l *lessons) index(m Model, set Settings) int {
 func (l *lessons) learn(m Model, set Settings, x lesson) error {
 	x.Model, x.Fingerprint, x.Device, x.Precision = m.Name, m.Fingerprint, set.deviceName(), set.Precision
 	x.Time = time.Now().UTC().Truncate(time.Second)
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if i := l.index(m, set); i >= 0 {
 		x.NeedMiB = max(x.NeedMiB, l.all[i].NeedMiB)
 		x.PeakMiB = max(x.PeakMiB, l.all[i].PeakMiB)

@@ -2,8 +2,11 @@ package training
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"outlast/checkpoint/durable"
 )
@@ -13,10 +16,17 @@ type haltError struct{ model, say string }
 
 func (e *haltError) Error() string { return e.model + ": " + e.say }
 
-// model trains the i-th model until it is done, failed, or the run is paused.
-// An error is one of the machine, not of the model.
-func (s *Supervisor) model(ctx context.Context, i int) error {
-	m := s.Run.plan.Models[i]
+// model trains the model that has the seat until it is done, failed, or the run
+// is paused, and gives the seat back. An error is one of the machine, not of the
+// model.
+func (s *Supervisor) model(ctx context.Context, has *seat) (err error) {
+	defer func() {
+		if err != nil {
+			has.seats.close() // before somebody else sits down
+		}
+		has.leave()
+	}()
+	i, m := has.index, has.model
 	if err := s.prepare(ctx, m); err != nil {
 		return err
 	}
@@ -35,7 +45,7 @@ func (s *Supervisor) model(ctx context.Context, i int) error {
 	fit := s.firstFit(m)
 	patience := patience{retries: s.Run.plan.Settings.Retries}
 	for {
-		next, err := s.try(ctx, i, fit, &patience)
+		next, err := s.try(ctx, has, fit, &patience)
 		if err != nil {
 			return err
 		}
@@ -46,6 +56,9 @@ func (s *Supervisor) model(ctx context.Context, i int) error {
 			return nil
 		}
 		fit = next.fit
+		if has, err = has.after(ctx, next); err != nil {
+			return err
+		}
 		if next.space > 0 {
 			err = s.roomFor(ctx, m.Name, next.space)
 		} else {
@@ -75,7 +88,7 @@ func (s *Supervisor) prepare(ctx context.Context, m Model) error {
 	}
 	if was.Fingerprint != m.Fingerprint {
 		was.Fingerprint = m.Fingerprint
-		return s.persist(ctx, m.Name, func() error { return durable.WriteJSON(path, was) })
+		return durable.WriteJSON(path, was)
 	}
 	return nil
 }
@@ -116,25 +129,41 @@ func (s *Supervisor) firstFit(m Model) Fit {
 	return fit
 }
 
-// try makes one attempt at the i-th model and says what to do next.
-func (s *Supervisor) try(ctx context.Context, i int, fit Fit, p *patience) (answer, error) {
-	m := s.Run.plan.Models[i]
+// try makes one attempt at the model that has the seat and says what to do next.
+func (s *Supervisor) try(ctx context.Context, has *seat, fit Fit, p *patience) (answer, error) {
+	m := has.model
 	from, damage, err := s.Vault.Newest(ctx, m.Name, m.Fingerprint)
 	if err != nil {
 		return answer{}, err
 	}
 	s.tell(m.Name, damage)
-	a := &attempt{s: s, index: i, model: m, from: from, fit: fit, number: s.history(m).attempts + 1}
-	end, err := a.run(ctx)
+	a := &attempt{s: s, seat: has, index: has.index, model: m, from: from, fit: fit, number: s.history(m).attempts + 1}
+	has.begin(time.Now())
+	end, err := a.run(has.ctx)
+	if err != nil && has.evicted() && ctx.Err() == nil && (isFull(err) || errors.Is(err, context.Canceled)) {
+		return answer{state: ModelPending, fit: fit}, nil
+	}
 	if err != nil {
 		return answer{}, err
 	}
-	next := s.doubtFork(a, end, p.answer(end, a.reached > from.Step, fit))
-	if next.state == ModelPending && ctx.Err() != nil {
+	end.shared = has.shared()
+	next := s.doubtFork(a, end, s.fewer(has, end, p.answer(end, a.reached > from.Step, fit)))
+	switch {
+	case next.state == ModelPending && ctx.Err() != nil:
 		next.state = ModelPaused
+	case next.state == ModelPaused && has.evicted() && ctx.Err() == nil && !next.halt:
+		next.state = ModelPending
 	}
 	s.learn(m, fit, end, next)
 	return next, s.ended(ctx, a, end, next)
+}
+
+// fewer lets fewer models be trained at once, if that is the answer.
+func (s *Supervisor) fewer(has *seat, end outcome, next answer) answer {
+	if next.fewer {
+		next.say = fmt.Sprintf("From now on at most %d are trained at once.", has.lower())
+	}
+	return next
 }
 
 // doubtFork gives a model Pythons of its own from now on, if it may be the fork

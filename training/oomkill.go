@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // oomKills returns how many processes around us the kernel has ended for their
@@ -42,6 +43,37 @@ func oomKills(root string) int64 {
 		}
 	}
 	return 0
+}
+
+// A killCount tells which attempts the kernel has ended for their memory: each
+// kill that it counts accounts for one of those that were killed. It is safe for
+// concurrent use.
+type killCount struct {
+	mu      sync.Mutex
+	running int
+	settled int64 // as far as the count is accounted for
+}
+
+// begin is called when an attempt begins, with the kernel's count.
+func (k *killCount) begin(now int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.running++; k.running == 1 {
+		k.settled = now
+	}
+}
+
+// end is called when an attempt has ended, and returns how many kills there are
+// that nobody has accounted for. If it was killed, it accounts for one.
+func (k *killCount) end(now int64, killed bool) int64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.running--
+	left := now - k.settled
+	if killed && left > 0 {
+		k.settled++
+	}
+	return left
 }
 
 // count returns the number behind a key in a file of keys and numbers.

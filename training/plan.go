@@ -83,6 +83,7 @@ type Settings struct {
 	Retries         int               `json:"retries"`               // after crashes
 	HangAfter       float64           `json:"hang_after,omitempty"`  // seconds without a sign of life; 0: never
 	MaxHours        float64           `json:"max_hours,omitempty"`   // for each start of a supervisor; 0: no limit
+	Parallel        Parallel          `json:"parallel,omitempty"`    // models trained at once; 0: one
 	DeviceName      string            `json:"device_name,omitempty"` // such as "Tesla T4"; what was learnt is about it
 }
 
@@ -92,7 +93,8 @@ type Model struct {
 	Params      map[string]any `json:"params,omitempty"`
 	BatchSize   int            `json:"batch_size,omitempty"` // 0: the settings'
 	GradAccum   int            `json:"grad_accum,omitempty"`
-	Anew        int            `json:"anew,omitempty"` // how often it was asked for afresh
+	Anew        int            `json:"anew,omitempty"`    // how often it was asked for afresh
+	Threads     int            `json:"threads,omitempty"` // for what computes in parallel; 0: as the code likes
 	Fingerprint string         `json:"fingerprint"`
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // planHint is what to do about a plan that has another form.
-const planHint = "the keys are run, script or command, store, effective_batch, and models with name, params, batch_size"
+const planHint = "the keys are run, script or command, store, effective_batch, parallel, and models with name, params, batch_size"
 
 // planFile is a plan as people write it.
 type planFile struct {
@@ -20,6 +20,7 @@ type planFile struct {
 	Command        []string    `yaml:"command"`
 	Store          string      `yaml:"store"`
 	EffectiveBatch int         `yaml:"effective_batch"`
+	Parallel       any         `yaml:"parallel"` // a number, or auto
 	Models         []planModel `yaml:"models"`
 }
 
@@ -51,6 +52,11 @@ func ReadPlan(path string) (*Plan, error) {
 	p := &Plan{Run: f.Run, Store: f.Store, Dir: dir, File: path, Settings: Settings{EffectiveBatch: f.EffectiveBatch}}
 	if p.Store != "" && !hasScheme(p.Store) && !filepath.IsAbs(p.Store) {
 		p.Store = filepath.Join(dir, p.Store)
+	}
+	if f.Parallel != nil {
+		if p.Settings.Parallel, err = ParseParallel(fmt.Sprint(f.Parallel)); err != nil {
+			return nil, &PlanError{path, doc.line("$.parallel"), err.Error(), "write  parallel: 2  or  parallel: auto, or leave it out"}
+		}
 	}
 	if err := f.code(p, doc); err != nil {
 		return nil, err

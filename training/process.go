@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"syscall"
 )
 
 // An ending is how a process ended.
@@ -11,6 +12,12 @@ type ending struct {
 	exit   int    // -1 if a signal ended it
 	signal string // its name, or empty
 	own    bool   // the signal was of its own doing
+}
+
+// killed reports whether the kernel, or somebody, ended it without asking; a shell
+// around it tells so by its own status.
+func (e ending) killed() bool {
+	return e.signal == syscall.SIGKILL.String() || e.exit == shellSignals+int(syscall.SIGKILL)
 }
 
 // A process is a worker that was started. It leads a process group, and dies

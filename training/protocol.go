@@ -82,6 +82,7 @@ type jobFile struct {
 	MemoryFraction    float64        `json:"memory_fraction"`
 	GradCheckpointing bool           `json:"grad_checkpointing"`
 	LoaderWorkers     *int           `json:"loader_workers"` // at most so many; null: as the code likes
+	Threads           int            `json:"threads"`        // of libraries that compute in parallel; 0: as the code likes
 	Dir               string         `json:"dir"`
 	Staging           string         `json:"staging"`
 	MemoryStaging     string         `json:"memory_staging"` // likewise, and in memory; empty if there is none

@@ -87,9 +87,10 @@ func (s *Supervisor) free() (free, total uint64, err error) {
 // prune makes what room can be made without anybody's loss.
 func (s *Supervisor) prune(ctx context.Context) {
 	p, ok := s.Vault.(Pruner)
-	if !ok {
+	if !ok || !s.pruning.TryLock() { // what another one prunes now is everybody's
 		return
 	}
+	defer s.pruning.Unlock()
 	freed, err := p.Prune(context.WithoutCancel(ctx))
 	if err != nil {
 		s.Log.WarnContext(ctx, "no room made", "run", s.Run.Name(), "error", err)

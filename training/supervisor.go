@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/gofrs/flock"
 	"github.com/google/uuid"
+	"golang.org/x/sync/errgroup"
 
 	"outlast/checkpoint/durable"
 )
@@ -28,7 +30,7 @@ type Checkpoint struct {
 }
 
 // A Vault keeps the checkpoints of one run. Calls for one model come one after
-// the other. The strings that come back say in plain words what was found
+// the other, those for different models at any time. The strings that come back say in plain words what was found
 // damaged and put aside. A Vault may be a Pruner too.
 type Vault interface {
 	// Open is called first, once the run is ours: it sweeps what an interrupted
@@ -78,6 +80,9 @@ type Supervisor struct {
 	// Free returns the bytes that may be written at path, and how many that disk
 	// has; nil means to ask the system.
 	Free func(path string) (free, total uint64, err error)
+	// Device returns the memory of the device that workers use; nil where there is
+	// none, or it cannot be told.
+	Device func(ctx context.Context) (DeviceMemory, error)
 
 	generation int64
 	writer     string
@@ -89,9 +94,13 @@ type Supervisor struct {
 	board      board
 	copies     copies
 	shelf      shelf
+	writing    sync.Mutex // held while the code is written
+	pruning    sync.Mutex // held while room is made
+	kills      killCount
+	patience   time.Duration // in tests, of the packer
 }
 
-// Work takes the run over and trains its models one after the other. It returns
+// Work takes the run over and trains its models. It returns
 // nil when all are done, ErrSomeFailed or ErrPaused. Cancelling ctx pauses. When
 // it returns no worker is left, and the store has what it could be given.
 func (s *Supervisor) Work(ctx context.Context) error {
@@ -155,6 +164,9 @@ func (s *Supervisor) takeOver(ctx context.Context) error {
 		return err
 	}
 	s.past = histories(entries)
+	for _, m := range s.Run.plan.Models { // from now on it is only read, by many
+		s.history(m)
+	}
 	if s.learnt, err = readLessons(s.Run.path(learntName)); err != nil {
 		s.Log.WarnContext(ctx, "nothing learnt from before", "error", err)
 	}
@@ -183,21 +195,27 @@ func (s *Supervisor) takeOver(ctx context.Context) error {
 	return s.board.begin(status)
 }
 
-// models trains one model after the other. Its error is one of the machine; it
-// concerns all of them.
+// models trains the models, as many at once as the plan says. Its error is one
+// of the machine; it concerns all of them, and those at work are paused.
 func (s *Supervisor) models(ctx context.Context) error {
-	for i := range s.Run.plan.Models {
-		if ctx.Err() != nil {
-			return nil //nolint:nilerr // a pause is no error
+	crew, working := errgroup.WithContext(ctx)
+	seats, stop := s.seats(working)
+	defer stop()
+	for i, m := range s.Run.plan.Models {
+		one, err := seats.take(working, i, m, false)
+		if err != nil {
+			break // a pause, or trouble
 		}
-		if err := s.model(ctx, i); err != nil {
-			if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		crew.Go(func() error {
+			err := s.model(working, one)
+			if err == nil || working.Err() != nil && errors.Is(err, working.Err()) { // a pause is no error
 				return nil
 			}
+			s.announceEnd()
 			return err
-		}
+		})
 	}
-	return nil
+	return crew.Wait()
 }
 
 // rest publishes the last state and says how the run came to rest. why is the

@@ -16,6 +16,7 @@ import (
 //	train N every K       N steps in all, a checkpoint that is due each K steps;
 //	                      each step logs a loss. SIGTERM pauses as job.steps does
 //	slow D                from here on a step takes so long
+//	exclusive FILE        from here on only one of those with FILE does a step
 //	checkpoint REASON     stages one now
 //	memory                from here on stages in memory
 //	final; finish [METRIC] as job.finish does

@@ -38,6 +38,7 @@ type worker struct {
 	state  string
 	metric float64
 	pace   time.Duration
+	only   *os.File // locked during each step
 	staged int
 	asked  atomic.Bool // to pause
 	deaf   bool
@@ -120,6 +121,10 @@ func (w *worker) do(line string) (exit int, over bool) {
 		return w.train(int64(whole(words[0])), int64(whole(words[2])))
 	case "slow":
 		w.pace = duration(rest)
+	case "exclusive":
+		f, err := os.OpenFile(filepath.Join(w.root, rest), os.O_CREATE|os.O_RDWR, 0o644)
+		must(err)
+		w.only = f // until the process ends
 	case "checkpoint":
 		w.stage(rest)
 	case "final":
@@ -164,7 +169,7 @@ func (w *worker) restore() {
 // train does the steps up to total.
 func (w *worker) train(total, every int64) (exit int, over bool) {
 	for w.step < total {
-		time.Sleep(w.pace)
+		w.spend()
 		w.state = Next(w.state, w.step)
 		w.metric = 1 / float64(w.step+1)
 		w.send(map[string]any{"event": "metrics", "step": w.step, "time": float64(time.Now().UnixMilli()) / 1000, "values": map[string]any{"loss": w.metric}})
@@ -180,6 +185,15 @@ func (w *worker) train(total, every int64) (exit int, over bool) {
 		}
 	}
 	return 0, false
+}
+
+// spend is what takes the time of a step.
+func (w *worker) spend() {
+	if w.only != nil {
+		must(syscall.Flock(int(w.only.Fd()), syscall.LOCK_EX))
+		defer func() { must(syscall.Flock(int(w.only.Fd()), syscall.LOCK_UN)) }()
+	}
+	time.Sleep(w.pace)
 }
 
 // Next returns the state after step, given the one before it.

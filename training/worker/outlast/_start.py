@@ -46,6 +46,8 @@ def _worker(spec: dict[str, Any]) -> Job:
     _take_signals(made)
     _rng.seed(made.seed)
     _imports.after("torch", lambda torch: _cap(torch, made))
+    if threads := spec.get("threads"):  # a fork's torch was imported when nobody knew
+        _imports.after("torch", lambda torch: torch.set_num_threads(threads))
     _loaders.limit(spec.get("loader_workers"))
     return made
 
