@@ -235,8 +235,11 @@ func (v *vault) manifest(c training.Checkpoint) checkpoint.Manifest {
 func words(model string, damage []checkpoint.Damage) []string {
 	var notes []string
 	for _, d := range damage {
-		notes = append(notes, fmt.Sprintf("%s: the checkpoint at step %d is damaged (%s) and is not used; it was put aside as %s.",
-			model, d.Step, d.Why, filepath.Base(d.Path)))
+		what := fmt.Sprintf("the checkpoint at step %d", d.Step)
+		if d.Final {
+			what = "the finished model"
+		}
+		notes = append(notes, fmt.Sprintf("%s: %s is damaged (%s) and is not used; it was put aside as %s.", model, what, d.Why, filepath.Base(d.Path)))
 	}
 	return notes
 }

@@ -123,6 +123,7 @@ func TestFinal(t *testing.T) {
 			}
 			require.Len(t, damage, 1)
 			require.Equal(t, path+".damaged", damage[0].Path)
+			require.True(t, damage[0].Final)
 			require.NoDirExists(t, path)
 			// The checkpoint behind it is as good as ever.
 			requireCheckpoint(t, finished(t, k, 20, content("20")), 20, content("20"))

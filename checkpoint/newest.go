@@ -22,9 +22,10 @@ type Found struct {
 
 // Damage is a checkpoint that was put aside.
 type Damage struct {
-	Step int64
-	Path string // where it is now
-	Why  string
+	Step  int64 // 0 if it is not known
+	Final bool
+	Path  string // where it is now
+	Why   string
 }
 
 // Newest returns the newest checkpoint of model with this fingerprint whose
@@ -96,7 +97,7 @@ func (k *Keeper) Final(model, fingerprint string) (Found, []Damage, error) {
 		if err != nil {
 			return Found{}, nil, err
 		}
-		moved.Step = m.Step
+		moved.Step, moved.Final = m.Step, true
 		return Found{}, []Damage{moved}, nil
 	case m.Fingerprint != fingerprint || m.Model != model:
 		return Found{}, nil, nil

@@ -95,7 +95,8 @@ func (a *attempt) run(ctx context.Context) (outcome, error) {
 		return outcome{}, fmt.Errorf("is another worker alive? %w", err)
 	}
 	defer unlockWorker(lock) //nolint:errcheck // ending releases it too
-	if err := a.openMetrics(a.from.Step); err != nil {
+	err = a.s.persist(ctx, a.model.Name, func() error { return a.openMetrics(a.from.Step) })
+	if err != nil {
 		return outcome{}, err
 	}
 	defer func() { a.metrics.Close() }() //nolint:errcheck // synced before every checkpoint
@@ -117,7 +118,11 @@ func (a *attempt) run(ctx context.Context) (outcome, error) {
 func (a *attempt) work(ctx context.Context, cmd *exec.Cmd, log, lock *os.File) (ending, error) {
 	// A lock that is held and names nobody is waited for; one that names an
 	// earlier worker would be broken.
-	if _, err := lock.WriteAt(identity{}.line(), 0); err != nil {
+	err := a.s.persist(ctx, a.model.Name, func() error {
+		_, err := lock.WriteAt(identity{}.line(), 0)
+		return err
+	})
+	if err != nil {
 		return ending{}, err
 	}
 	events, theirs, err := os.Pipe()

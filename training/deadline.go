@@ -106,7 +106,7 @@ func pausedNote(why error, hours float64, st Status) string {
 	if errors.Is(why, errBudget) {
 		text = fmt.Sprintf("Paused before the time budget of %s ended.", short(time.Duration(hours*float64(time.Hour))))
 	}
-	return text + fmt.Sprintf(" Done: %s. To do: %s. To go on: outlast resume %s", list(done), list(left), st.Run)
+	return text + fmt.Sprintf(" Done: %s. To do: %s. To go on: outlast resume %s (in a notebook: %%resume %s)", list(done), list(left), st.Run, st.Run)
 }
 
 // listed is how many names a sentence holds.

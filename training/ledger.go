@@ -57,6 +57,8 @@ func readLedger(path string) ([]Entry, error) {
 // A history is what the ledger tells about one model's present fingerprint.
 type history struct {
 	attempts int
+	began    time.Time // the last one
+	fit      *Fit      // of the last one
 	seconds  float64
 	reached  int64 // highest step of any attempt
 	last     *Entry
@@ -78,6 +80,7 @@ func histories(entries []Entry) map[string]*history {
 		}
 		if e.Type == EntryStart {
 			h.attempts, h.running = e.Attempt, true
+			h.began, h.fit = e.Time, e.Fit
 			continue
 		}
 		h.seconds += e.Seconds

@@ -109,7 +109,9 @@ func (s *Supervisor) settle(ctx context.Context, m Model, final Checkpoint) erro
 	} else if points, err := s.Run.Metrics(m.Name); err == nil && len(points) > 0 {
 		end.Step = points[len(points)-1].Step + 1 // as far as it is known to have got
 	}
+	end.Seconds = s.Run.lostSeconds(m.Name, h)
 	h.running = false
+	h.seconds += end.Seconds
 	h.reached = max(h.reached, end.Step)
 	return s.record(ctx, end)
 }

@@ -121,7 +121,9 @@ func (s *saver) save(ctx context.Context, e Event) (c Checkpoint, err error) {
 	}
 	a.s.tempo.sawSave(time.Since(began))
 	a.s.change(func(st *Status) {
-		st.Models[a.index].Checkpoint = a.s.copies.status(c)
+		m := &st.Models[a.index]
+		m.Checkpoint = a.s.copies.status(c)
+		m.Step = max(m.Step, c.Step) // progress is told now and then only
 	})
 	return c, nil
 }

@@ -172,15 +172,15 @@ func (r *Run) derive() (Status, error) {
 		return s, err
 	}
 	past, said := histories(entries), r.confirmations()
+	learnt, _ := readLessons(r.path(learntName)) // without it, nothing was learnt
 	for _, e := range entries {
 		s.Generation = max(s.Generation, e.Generation)
 	}
 	for _, m := range r.plan.Models {
 		ms := ModelStatus{Name: m.Name, State: ModelPending, Metrics: map[string]any{}}
-		fit := r.plan.fit(m)
-		ms.BatchSize, ms.GradAccum = fit.BatchSize, fit.GradAccum
-		if h := past[m.Name+" "+m.Fingerprint]; h != nil {
-			ms.Attempts, ms.Seconds, ms.State, ms.Step = h.attempts, h.seconds, ModelPaused, h.reached
+		h := past[m.Name+" "+m.Fingerprint]
+		if h != nil {
+			ms.Attempts, ms.Seconds, ms.State, ms.Step = h.attempts, h.seconds+r.lostSeconds(m.Name, h), ModelPaused, h.reached
 			ms.Cause, ms.Error = CauseLost, lostText
 			if h.last != nil && !h.running {
 				ms.State, ms.Cause, ms.Error = h.last.State, h.last.Cause, h.last.Message
@@ -194,10 +194,36 @@ func (r *Run) derive() (Status, error) {
 		} else if ms.State == ModelDone {
 			ms.State = ModelPending // its final checkpoint is gone
 		}
+		fit := r.fitOf(m, ms.State, h, learnt)
+		ms.BatchSize, ms.GradAccum = fit.BatchSize, fit.GradAccum
 		s.Models = append(s.Models, ms)
 	}
 	s.State = atRest(s.Models)
 	return s, nil
+}
+
+// fitOf returns how a model used the device that has ended, or how one begins
+// that has not.
+func (r *Run) fitOf(m Model, state ModelState, h *history, learnt *lessons) Fit {
+	fit := r.plan.fit(m)
+	if ended := state == ModelDone || state == ModelFailed; ended && h != nil && h.fit != nil {
+		return *h.fit
+	}
+	if lesson, ok := learnt.about(m, r.plan.Settings); ok {
+		fit = fit.tighter(lesson.Fit)
+	}
+	return fit
+}
+
+// lostSeconds returns how long an attempt has worked whose end nobody recorded,
+// as far as it is known: to what it logged last.
+func (r *Run) lostSeconds(model string, h *history) float64 {
+	points, err := r.Metrics(model)
+	if !h.running || err != nil || len(points) == 0 {
+		return 0
+	}
+	last := time.UnixMilli(int64(1000 * points[len(points)-1].Time))
+	return max(0, last.Sub(h.began).Seconds())
 }
 
 func readManifest(dir string) (manifest, bool) {

@@ -283,7 +283,7 @@ func TestAPauseKeepsWhatWasHandedOverAndSaysHowToGoOn(t *testing.T) {
 	assert.Equal(t, training.ModelPending, model(t, status, "c").State)
 	assert.Equal(t, "flush  0", v.Calls()[len(v.Calls())-1])
 	last := status.Notes[len(status.Notes)-1]
-	assert.Regexp(t, `^Paused\. Done: a\. To do: b \(step \d+ of 100\), c\. To go on: outlast resume digits$`, last)
+	assert.Regexp(t, `^Paused\. Done: a\. To do: b \(step \d+ of 100\), c\. To go on: outlast resume digits \(in a notebook: %resume digits\)$`, last)
 
 	_, err = work(t, r)
 	require.NoError(t, err)

@@ -2,6 +2,7 @@ package training_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"sync/atomic"
@@ -95,4 +96,34 @@ func TestAPauseOnADiskThatIsReallyFull(t *testing.T) {
 	_, err := work(t, r)
 	require.NoError(t, err)
 	requireExact(t, r, "a", 900)
+}
+
+// The disk fills up when one model is done and before the next one begins, and
+// has but one page more after each wait: what finds no room then, waits as well.
+func TestADiskThatIsReallyFullBetweenTwoModels(t *testing.T) {
+	dir := smallDisk(t, "2m")
+	r := createPlan(t, dir, trainingtest.Plan("digits",
+		trainingtest.Model("a", trainingtest.Good("5", "2")...), trainingtest.Model("b", trainingtest.Good("5", "2")...)))
+	s, v := supervisor(t, r)
+	var filler string
+	v.FailOn = func(call string, c training.Checkpoint) error {
+		if call == "finish" && c.Model == "a" && filler == "" {
+			filler = fill(t, dir)
+		}
+		return nil
+	}
+	waits := 0
+	s.Sleep = func(ctx context.Context, _ time.Duration) error {
+		waits++
+		info, err := os.Stat(filler)
+		if err == nil {
+			err = os.Truncate(filler, max(0, info.Size()-int64(os.Getpagesize())))
+		}
+		return errors.Join(err, ctx.Err())
+	}
+	_, err := finish(t, s)
+	require.NoError(t, err)
+	require.Greater(t, waits, 2, "not only the result of a finds no room")
+	requireExact(t, r, "a", 5)
+	requireExact(t, r, "b", 5)
 }

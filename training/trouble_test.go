@@ -287,7 +287,7 @@ func TestMaxHoursPauseTheRun(t *testing.T) {
 	a := model(t, status, "a")
 	require.Positive(t, a.Checkpoint.Step)
 	require.Equal(t, training.CausePaused, a.Cause)
-	require.Regexp(t, `^Paused before the time budget of 1s ended\. Done: none\. To do: a \(step \d+ of 100000\), b\. To go on: outlast resume digits$`, status.Notes[0])
+	require.Regexp(t, `^Paused before the time budget of 1s ended\. Done: none\. To do: a \(step \d+ of 100000\), b\. To go on: outlast resume digits \(in a notebook: %resume digits\)$`, status.Notes[0])
 	if a.Checkpoint.Step < 400 {
 		_, err = work(t, r)
 		require.NoError(t, err)

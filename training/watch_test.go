@@ -91,8 +91,8 @@ func TestTheNoteOfAPauseNamesTheModelsAndTheLine(t *testing.T) {
 	st := Status{Run: "farm", Models: []ModelStatus{
 		{Name: "a", State: ModelDone}, {Name: "b", State: ModelPaused, Step: 40, TotalSteps: 100}, {Name: "c", State: ModelPending}, {Name: "d", State: ModelFailed},
 	}}
-	require.Equal(t, "Paused before the time budget of 2h ended. Done: a. To do: b (step 40 of 100), c. To go on: outlast resume farm", pausedNote(errBudget, 2, st))
-	require.Equal(t, "Paused. Done: a. To do: b (step 40 of 100), c. To go on: outlast resume farm", pausedNote(context.Canceled, 2, st))
+	require.Equal(t, "Paused before the time budget of 2h ended. Done: a. To do: b (step 40 of 100), c. To go on: outlast resume farm (in a notebook: %resume farm)", pausedNote(errBudget, 2, st))
+	require.Equal(t, "Paused. Done: a. To do: b (step 40 of 100), c. To go on: outlast resume farm (in a notebook: %resume farm)", pausedNote(context.Canceled, 2, st))
 	for range 20 {
 		st.Models = append(st.Models, ModelStatus{Name: "x", State: ModelPending})
 	}

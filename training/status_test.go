@@ -1,0 +1,69 @@
+//go:build unix
+
+package training_test
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"outlast/training"
+	"outlast/training/trainingtest"
+)
+
+// derived returns the status of r without what its supervisor has published.
+func derived(t *testing.T, r *training.Run) training.Status {
+	t.Helper()
+	require.NoError(t, os.RemoveAll(filepath.Join(r.Dir(), "state.json")))
+	return status(t, r)
+}
+
+// How a model that did not fit is computed is known from the ledger, and from
+// what was learnt, when nobody works.
+func TestTheBatchAfterALackOfMemoryIsNotForgotten(t *testing.T) {
+	oom := `@1 raw {"event":"failed","kind":"oom","type":"OutOfMemoryError","message":"CUDA out of memory","traceback":""}`
+	r := create(t,
+		trainingtest.Model("done", "hello", "restore", oom, "@1 exit 1", "train 4 every 2", "finish"),
+		trainingtest.Model("paused", "hello", "restore", oom, "@1 exit 1", "@2 train 2 every 2", "@2+ fail device_lost X y"))
+	_, err := work(t, r)
+	require.ErrorIs(t, err, training.ErrPaused)
+	for name, s := range map[string]training.Status{"published": status(t, r), "derived": derived(t, r)} {
+		for _, m := range []string{"done", "paused"} {
+			assert.Equal(t, []int{8, 2}, []int{model(t, s, m).BatchSize, model(t, s, m).GradAccum}, "%s, %s", m, name)
+		}
+	}
+}
+
+// What a supervisor that was killed had worked is part of what a model took.
+func TestTheTimeOfALostAttemptCounts(t *testing.T) {
+	r := create(t, trainingtest.Model("a", append([]string{"@1 slow 20ms"}, waiting("gate")...)...))
+	start(t, r)
+	reached(t, r)
+	until(t, "what was logged", func() bool { points, err := r.Metrics("a"); return err == nil && len(points) == 5 })
+	require.NoError(t, r.Kill(t.Context()))
+	const worked = 0.08 // four steps at least lie between the start and what was logged last
+	require.GreaterOrEqual(t, derived(t, r).Models[0].Seconds, worked)
+
+	release(t, r)
+	start(t, r)
+	require.Equal(t, training.RunDone, follow(t, r).State)
+	ends := ledger(t, r, training.EntryEnd)
+	require.Equal(t, training.CauseLost, ends[0].Cause)
+	require.GreaterOrEqual(t, ends[0].Seconds, worked)
+	require.InDelta(t, ends[0].Seconds+ends[1].Seconds, status(t, r).Models[0].Seconds, 0.001)
+	require.InDelta(t, ends[0].Seconds+ends[1].Seconds, derived(t, r).Models[0].Seconds, 0.001)
+}
+
+// Progress is told ten times a second at most: what is saved is done all the same.
+func TestAModelIsAsFarAsItsCheckpoint(t *testing.T) {
+	r := create(t, trainingtest.Model("a", "hello", "restore", "train 4 every 9",
+		`event {"event":"progress","step":2,"total":9}`, "checkpoint asked", "fail device_lost X y"))
+	_, err := work(t, r)
+	require.ErrorIs(t, err, training.ErrPaused)
+	m := status(t, r).Models[0]
+	require.Equal(t, int64(4), m.Checkpoint.Step)
+	require.Equal(t, int64(4), m.Step)
+}
