@@ -21,6 +21,7 @@ import (
 
 	"outlast/checkpoint"
 	"outlast/checkpoint/drive"
+	"outlast/checkpoint/durable"
 	"outlast/checkpoint/folder"
 )
 
@@ -54,6 +55,8 @@ func play(role, dir string) {
 		err = playMirror(dir)
 	case "restore":
 		err = playRestore(dir)
+	case "records":
+		err = playRecords(dir)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -64,6 +67,7 @@ func play(role, dir string) {
 // Names of what the processes in a folder share with the test.
 const (
 	addressName = "drive" // of the Drive that they use, if they use one
+	storeName   = "store" // the folder that is one, if they do not
 	largeName   = "large.bin"
 )
 
@@ -90,6 +94,10 @@ func inMemoryOf(dir string) func(*checkpoint.Keeper) string {
 // playSave does each deed, once more if it fails, and tells then of it.
 func playSave(dir string, staging func(*checkpoint.Keeper) string, then func(deed, path string, final bool) error) error {
 	k := keeperIn(filepath.Join(dir, "runs"), 1)
+	// The supervisor does so before the first attempt: it writes model.json there.
+	if err := durable.MkdirAll(filepath.Join(k.Dir, "models", model)); err != nil {
+		return err
+	}
 	for _, deed := range deeds() {
 		m := manifest(stepOfDeed(deed))
 		m.Generation, m.Writer = 1, "a"
@@ -160,7 +168,7 @@ func mirrorIn(dir string) (*checkpoint.Mirror, error) {
 func storeIn(dir, journal string) (checkpoint.Store, error) {
 	address, err := os.ReadFile(filepath.Join(dir, addressName))
 	if errors.Is(err, fs.ErrNotExist) {
-		return folder.New(filepath.Join(dir, "store"))
+		return folder.New(filepath.Join(dir, storeName))
 	}
 	if err != nil {
 		return nil, err
@@ -180,7 +188,7 @@ func closeStore(t *testing.T, s checkpoint.Store) {
 
 // playRestore restores the run of the store in dir.
 func playRestore(dir string) error {
-	store, err := folder.New(filepath.Join(dir, "store"))
+	store, err := folder.New(filepath.Join(dir, storeName))
 	if err != nil {
 		return err
 	}
@@ -446,7 +454,7 @@ func TestCrashAtEachStepOfTheMirror(t *testing.T) {
 func TestCrashAtEachStepOfRestore(t *testing.T) {
 	crashIn(t, "restore", oneOf(1, 3), func(t *testing.T, dir string) {
 		t.Helper()
-		store, err := folder.New(filepath.Join(dir, "store"))
+		store, err := folder.New(filepath.Join(dir, storeName))
 		require.NoError(t, err)
 		r := newRig(t, store, 3)
 		stop := r.start(t)

@@ -33,6 +33,10 @@ type trace struct {
 	stop func(n int) (kill bool) // called when nothing changes; n counts from 1
 	// fails may be nil. It says whether a call fails instead of being made.
 	fails func(nr uint64) bool
+	// enters and returns may be nil. They are told of each such call before it is
+	// made, and what it has returned.
+	enters  func(nr uint64, args [6]uint64)
+	returns func(result int64)
 
 	pid      int
 	calls    int
@@ -98,6 +102,9 @@ func (tr *trace) stopped(thread int, status syscall.WaitStatus) {
 				tr.failing = false
 				failed(thread)
 			}
+			if tr.returns != nil {
+				tr.returns(int64(nr)) // this is where the result is, behind a call
+			}
 		}
 		tr.resume(thread, 0)
 	case syscall.SIGTRAP, syscall.SIGSTOP: // a new thread
@@ -121,6 +128,10 @@ func (tr *trace) next() {
 	if _, nr, _ := syscallOf(tr.inFlight); tr.fails != nil && tr.fails(nr) {
 		tr.failing = true
 		skip(tr.inFlight)
+	}
+	if tr.enters != nil {
+		_, nr, args := syscallOf(tr.inFlight)
+		tr.enters(nr, args)
 	}
 	tr.resume(tr.inFlight, 0)
 }

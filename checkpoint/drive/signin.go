@@ -148,8 +148,10 @@ func (s *SignIn) Close() { s.cancel() }
 func (s *SignIn) Paste(address string) error {
 	address = strings.Trim(strings.TrimSpace(address), `"'<>`)
 	fail := func(why string) error {
-		return &AccessError{"read the pasted address", errors.New(why),
-			"copy the whole address of the page that the browser could not open; it begins with " + s.Address()}
+		return &AccessError{
+			"read the pasted address", errors.New(why),
+			"copy the whole address of the page that the browser could not open; it begins with " + s.Address(),
+		}
 	}
 	u, err := url.Parse(address)
 	if err != nil { // its text has the address
@@ -202,7 +204,7 @@ func (s *SignIn) exchange(ctx context.Context, code string) (account string, err
 	case told && !slices.ContainsFunc(strings.Fields(granted), coversDrive):
 		return "", &AccessError{what, errors.New("the permission does not cover Drive"), "sign in again, and leave the box for Google Drive ticked"}
 	case token.RefreshToken == "":
-		return "", &AccessError{what, errors.New("Google gave a permission for an hour only"), "take Outlast off the list at " +
+		return "", &AccessError{what, errors.New("the permission is for an hour only"), "take Outlast off the list at " +
 			"https://myaccount.google.com/connections, and sign in again"}
 	}
 	about, aboutErr := s.whose(ctx, token)

@@ -68,7 +68,7 @@ func (s *SignIn) servePaste(w http.ResponseWriter, r *http.Request) {
 	said.Account = s.account
 	if err != nil {
 		said.Account, said.Error = "", err.Error()
-		if cure, ok := err.(interface{ Cure() string }); ok { //nolint:errorlint // it is made here
+		if cure, ok := err.(interface{ Cure() string }); ok {
 			said.Error += ". To do: " + cure.Cure()
 		}
 	}
