@@ -12,7 +12,8 @@ const (
 	barWidth  = 12 // of a bar, in characters
 	minRows   = 3  // that stay, however low the terminal is
 	preIndent = "  │ "
-	headLines = 2 // of a table: the head and the rule below it
+	headLines = 2  // of a table: the head and the rule below it
+	minFolded = 12 // of a column whose texts are broken into lines, in characters
 )
 
 // text draws s for a width in characters and a height in lines; 0 is no limit.
@@ -58,10 +59,15 @@ func (s sheet) table(width int) []string {
 	}
 	w.AppendHeader(head)
 	w.SetColumnConfigs(columns)
+	folded, room := s.folded(shown, width)
 	for _, r := range s.Rows {
 		row := table.Row{}
 		for _, c := range shown {
-			row = append(row, r.Cells[c].text())
+			t := r.Cells[c].text()
+			if c == folded {
+				t = strings.Join(wrap(t, room, ""), "\n")
+			}
+			row = append(row, t)
 		}
 		w.AppendRow(row)
 	}
@@ -79,11 +85,9 @@ func (s sheet) fitting(width int) []int {
 	total := 0
 	for i, c := range s.Columns {
 		empty := !c.Keep
-		size[i] = max(c.Width, text.StringWidthWithoutEscSequences(c.Head))
+		size[i] = s.size(i)
 		for _, r := range s.Rows {
-			t := r.Cells[i].text()
-			empty = empty && t == ""
-			size[i] = max(size[i], text.StringWidthWithoutEscSequences(t))
+			empty = empty && r.Cells[i].text() == ""
 		}
 		if !empty {
 			shown = append(shown, i)
@@ -104,6 +108,32 @@ func (s sheet) fitting(width int) []int {
 		shown = append(shown[:worst:worst], shown[worst+1:]...)
 	}
 	return shown
+}
+
+// folded returns the column of texts that is broken into lines because what is
+// shown is wider than width, and how wide it may be; -1 if nothing has to be.
+func (s sheet) folded(shown []int, width int) (index, room int) {
+	index, total, widest := -1, -columnGap, 0
+	for _, c := range shown {
+		size := s.size(c)
+		total += size + columnGap
+		if !s.Columns[c].Right && size > widest {
+			index, widest = c, size
+		}
+	}
+	if width <= 0 || total <= width || index < 0 {
+		return -1, 0
+	}
+	return index, max(widest-(total-width), minFolded)
+}
+
+// size returns how many characters wide a column is.
+func (s sheet) size(c int) int {
+	size := max(s.Columns[c].Width, text.StringWidthWithoutEscSequences(s.Columns[c].Head))
+	for _, r := range s.Rows {
+		size = max(size, text.StringWidthWithoutEscSequences(r.Cells[c].text()))
+	}
+	return size
 }
 
 func (s sheet) textNotes(width int) []string {
