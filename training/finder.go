@@ -201,6 +201,7 @@ func (r *Run) Kill(ctx context.Context) error {
 		case <-tick.C:
 		}
 	}
+	r.sweepMemory()
 	return nil
 }
 

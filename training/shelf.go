@@ -1,6 +1,7 @@
 package training
 
 import (
+	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -74,6 +75,19 @@ func (s *shelf) close() {
 		s.held.Close()      //nolint:errcheck // it was only held
 	}
 	s.dir, s.tried = "", false
+}
+
+// sweepMemory gives back what supervisors that were killed have left in memory,
+// as far as this run's last workers knew of any.
+func (r *Run) sweepMemory() {
+	for _, m := range r.plan.Models {
+		var job jobFile
+		data, err := os.ReadFile(r.ModelPath(m.Name, jobName))
+		if err == nil && json.Unmarshal(data, &job) == nil && job.MemoryStaging != "" {
+			sweepShelves(filepath.Dir(filepath.Dir(job.MemoryStaging)))
+			return
+		}
+	}
 }
 
 // place offers a worker memory, unless its model has used up the machine's

@@ -130,7 +130,9 @@ func TestTheMemoryOfAKilledSupervisor(t *testing.T) {
 	startIn(first)
 	reached(t, first)
 	until(t, "what was saved", func() bool { c := status(t, first).Models[0].Checkpoint; return c != nil && c.Step == 4 })
-	require.NoError(t, first.Kill(t.Context()))
+	supervisor := status(t, first).SupervisorPID
+	require.NoError(t, syscall.Kill(supervisor, syscall.SIGKILL))
+	until(t, "its death", func() bool { return status(t, first).SupervisorPID == 0 })
 	left := shelves(t, memory, "*")
 	require.Len(t, left, 1)
 	require.Equal(t, "local", status(t, first).Models[0].Checkpoint.Durability)
@@ -148,6 +150,17 @@ func TestTheMemoryOfAKilledSupervisor(t *testing.T) {
 	require.Equal(t, theirs, shelves(t, memory, "*"), "that one works")
 	release(t, other)
 	require.Equal(t, training.RunDone, follow(t, other).State)
+	require.Empty(t, shelves(t, memory, "*"))
+}
+
+// Who kills a supervisor on purpose gives its memory back at once.
+func TestAKillGivesTheMemoryBack(t *testing.T) {
+	memory := inMemory(t)
+	r := create(t, trainingtest.Model("a", trainingtest.Good("2", "1")...), trainingtest.Model("b", append([]string{"memory"}, waiting("gate")...)...))
+	require.NoError(t, r.Start(t.Context(), trainingtest.SupervisorWithMemory(r, memory)))
+	reached(t, r)
+	require.Len(t, shelves(t, memory, "*/b"), 1)
+	require.NoError(t, r.Kill(t.Context()))
 	require.Empty(t, shelves(t, memory, "*"))
 }
 
