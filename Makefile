@@ -88,7 +88,7 @@ lint: setup $(GOLANGCI) ## run all linters, on what each platform compiles
 	CGO_ENABLED=0 GOOS=windows go vet ./...
 	CGO_ENABLED=0 GOOS=darwin go vet ./...
 	go mod tidy -diff
-	$(BIN)/ruff check $(PYTHON_CODE)
+	$(BIN)/ruff check $(PYTHON_CODE) notebooks
 	$(BIN)/ruff format --check $(PYTHON_CODE)
 
 .PHONY: format
