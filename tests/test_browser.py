@@ -6,6 +6,7 @@ OUTLAST_SLOW_TESTS=1 stays away for as long as people do.
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -162,6 +163,82 @@ def test_two_tabs_see_the_same_run(lab: Lab, open_tab: Open) -> None:
     assert one.errors == two.errors == []
 
 
+def test_a_restarted_kernel_is_busy_again_and_the_old_card_does_not_pretend(lab: Lab, open_tab: Open) -> None:
+    tab = open_tab(lab.notebook("restarted", "%keepalive --every 2s", lab.train("restarted", "--detach")))
+    tab.run(0)
+    tab.run(1)
+    tab.shows(0, "busy as long as this works: restarted")
+    (kernel,) = lab.kernels()
+
+    def state() -> str:
+        return lab.kernels()[kernel]["execution_state"]
+
+    lab.ask(f"api/kernels/{kernel}/restart", {})
+    step = lab.step("restarted")
+    status = tab.add("%keepalive status")
+    tab.shows(status, "on again since this kernel was restarted at", "busy as long as this works: restarted")
+    tab.shows(status, "%keepalive shows a new one")
+    rig.wait_for("the busy of the run", lambda: state() == "busy")
+    rig.wait_for("the run to go on", lambda: lab.step("restarted") > step)
+    assert state() == "busy"
+    assert "The kernel is idle" not in tab.output(0)
+
+    lab.release("restarted")
+    rig.wait_for("an idle kernel", lambda: state() == "idle")
+    tab.shows(0, "⚠ The kernel is idle, although this card says that a run works")
+    again = tab.add("%keepalive")
+    tab.shows(again, "Keep-alive: on; nothing works now")
+    assert tab.errors == []
+
+
+def test_a_restarted_kernel_leaves_off_what_was_switched_off(lab: Lab, open_tab: Open) -> None:
+    tab = open_tab(lab.notebook("off", "%keepalive --every 2s", lab.train("off", "--detach"), "%keepalive off"))
+    tab.run(0)
+    tab.run(1)
+    tab.shows(0, "busy as long as this works: off")
+    tab.run(2)
+    tab.shows(0, "Keep-alive: off since")
+    (kernel,) = lab.kernels()
+    lab.ask(f"api/kernels/{kernel}/restart", {})
+    status = tab.add("%keepalive status")
+    tab.shows(status, "Keep-alive: off; %keepalive switches it on")
+    rig.wait_for("an idle kernel", lambda: lab.kernels()[kernel]["execution_state"] == "idle")
+    lab.release("off")
+
+
+@pytest.mark.parametrize("width", [1300, 520])
+def test_plots_fit_the_page_and_results_can_be_downloaded(width: int, browser: Browser, lab: Lab) -> None:
+    run = f"plots-{width}"
+    path = lab.notebook(run, lab.train(run), f"%results {run}", f"%results {run} --zip {run}.zip")
+    lab.release(run)
+    context = browser.new_context(viewport={"width": width, "height": 900})
+    try:
+        tab = Tab(context.new_page(), lab, path)
+        tab.page.locator(".jp-SideBar .lm-TabBar-tab").first.click()  # closes the list of files
+        for cell in range(3):
+            tab.run(cell)
+        tab.shows(1, f"{run}: results of 2 models")
+        picture = tab.cell(1).locator(".jp-OutputArea-output img")
+        picture.wait_for()
+        page, drawn = tab.cell(1).locator(".jp-OutputArea").first.bounding_box(), picture.bounding_box()
+        assert drawn["x"] + drawn["width"] <= page["x"] + page["width"], "nothing is cut off"
+        natural = picture.evaluate("image => [image.naturalWidth, image.naturalHeight]")
+        assert drawn["height"] / drawn["width"] == pytest.approx(natural[1] / natural[0], abs=0.02)
+        assert width < 1000 or drawn["width"] == natural[0] / 2, "sharp, and no larger than it is"
+
+        tab.shows(2, f"Results written to {run}.zip (of 2 models, ")
+        assert "★ best" not in tab.output(2), "the table is not shown again"
+        with tab.page.expect_download() as download:
+            tab.cell(2).locator("a").click()
+        assert zipfile.is_zipfile(download.value.path())
+        assert download.value.suggested_filename == f"{run}.zip"
+        assert tab.errors == []
+    finally:
+        context.close()
+        for kernel in lab.kernels():
+            lab.ask(f"api/kernels/{kernel}", method="DELETE")
+
+
 def test_the_stop_button_pauses_the_run_and_says_how_to_go_on(lab: Lab, open_tab: Open) -> None:
     path = lab.notebook("paused", lab.train("paused"))
     tab = open_tab(path)
@@ -182,17 +259,22 @@ def test_the_stop_button_pauses_the_run_and_says_how_to_go_on(lab: Lab, open_tab
 
 
 def test_a_page_without_scripts_shows_the_same(lab: Lab, open_tab: Open) -> None:
-    path = lab.notebook("plain", "%keepalive", lab.train("plain"))
+    path = lab.notebook("plain", "%keepalive", lab.train("plain"), "%results plain")
     tab = open_tab(path)
     tab.run(0)
     lab.release("plain")
     tab.run(1)
     tab.shows(1, "plain: done, 2 of 2 models done")
     tab.shows(0, "nothing works now")
+    tab.run(2)
+    tab.cell(2).locator(".jp-OutputArea-output img").wait_for()
     assert tab.page.evaluate("Object.keys(window.outlastKeepalive.kernels)") == list(lab.kernels())
     tab.save(path)
     book = nbformat.read(path, as_version=4)
     (text,) = outputs(book, 0)
+    picture = next(o for o in book["cells"][2]["outputs"] if "image/png" in o["data"])
+    assert picture["metadata"]["image/png"]["alt"] == "Plots: loss of 2 models over the steps of training"
+    assert picture["metadata"]["image/png"]["alt"] in texts(picture), "and as text, where nothing is drawn"
     assert [line.split(":")[0] for line in text.splitlines()] == ["Keep-alive", "Host", "Protects", "Cannot be helped"]
 
     # Of somebody else, so not trusted: scripts are taken out.
@@ -204,6 +286,8 @@ def test_a_page_without_scripts_shows_the_same(lab: Lab, open_tab: Open) -> None
     untrusted = open_tab(other)
     untrusted.shows(0, "Keep-alive: on; nothing works now", "Protects: ", "Cannot be helped: ")
     untrusted.shows(1, "plain: done, 2 of 2 models done")
+    untrusted.shows(2, "★ best")
+    untrusted.cell(2).locator(".jp-OutputArea-output img").wait_for()
     assert untrusted.page.evaluate("typeof window.outlastKeepalive") == "undefined"
 
     page, _ = HTMLExporter().from_notebook_node(book)
