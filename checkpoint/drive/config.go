@@ -52,6 +52,7 @@ type Config struct {
 	Tries    int           // of a request that fails without progress; 0 means 8
 	Pause    time.Duration // before the second of them, doubled each time; 0 means 500 ms
 	Stall    time.Duration // without a byte moving before a request is given up; 0 means 1 min
+	Place    time.Duration // until a folder is looked for in its place again; 0 means 1 min
 	Chunk    int64         // most bytes of one upload request, a multiple of 256 KiB; 0 means 256 MiB
 	Parallel int           // Puts at work at once; 0 means 6
 }
@@ -125,6 +126,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Stall == 0 {
 		c.Stall = defaultStall
+	}
+	if c.Place == 0 {
+		c.Place = defaultPlace
 	}
 	if c.Chunk == 0 {
 		c.Chunk = defaultChunk

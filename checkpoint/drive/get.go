@@ -27,6 +27,9 @@ func (s *Store) Get(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err = errors.Join(err, ctx.Err()); err != nil {
 		return nil, err
 	}
+	if err := s.checkPlaces(ctx, parentOf(p)); err != nil {
+		return nil, err
+	}
 	for range getRounds {
 		o, err := s.newest(ctx, p)
 		if err != nil {

@@ -19,6 +19,7 @@ type index struct {
 	folders map[string]*folder  // by path below My Drive; "" is My Drive
 	files   map[string][]known  // by path, newest version first
 	dead    map[string]struct{} // ids that are gone: late listings still show them
+	myDrive string              // its real id; empty if not asked
 }
 
 // A folder is a path that people see as one; Drive may have several of its name.
@@ -28,6 +29,7 @@ type folder struct {
 	listed time.Time // when its content was known completely; zero if never
 	users  int       // Puts at work in it or below
 	doubt  bool      // Drive said that it is in the trash
+	placed time.Time // when it was known to be where its path says; zero: not in this process
 }
 
 // A known object is one with the time when Drive last vouched for it.
@@ -96,7 +98,7 @@ func (x *index) loseFolders(path string) {
 			for _, id := range f.ids {
 				x.dead[id] = struct{}{}
 			}
-			f.ids, f.listed, f.mine, f.doubt = nil, time.Time{}, false, false
+			f.ids, f.listed, f.mine, f.doubt, f.placed = nil, time.Time{}, false, false, time.Time{}
 		}
 	}
 	if parent := x.folders[parentOf(path)]; parent != nil {

@@ -217,9 +217,10 @@ func (s *Store) loseFile(path, id string) {
 	s.journal.note(record{Kind: recordFile, Path: path, Gone: true, object: object{ID: id}}, false)
 }
 
-// knowFolder takes in a folder; made says that this program has just made it.
+// knowFolder takes in a folder that Drive shows in its place; made says that this program has just made it.
 func (s *Store) knowFolder(path, id string, mine, made bool) {
 	s.index.addFolder(path, id, mine, made)
+	s.index.setPlaced(path)
 	s.journal.note(record{Kind: recordFolder, Path: path, Mine: mine, object: object{ID: id}}, false)
 }
 

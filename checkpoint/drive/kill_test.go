@@ -4,14 +4,17 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -31,6 +34,8 @@ type errand struct {
 	Order  []string
 	Stream bool // the content can be read once only
 	Get    bool // read everything back
+	Limit  int  // of files that it writes, in bytes, as if the disk were full then; 0: none
+	Leaks  bool // it is an error to leave something behind
 }
 
 func TestMain(m *testing.M) {
@@ -47,6 +52,9 @@ func TestMain(m *testing.M) {
 func runErrand(text string) error {
 	var e errand
 	if err := json.Unmarshal([]byte(text), &e); err != nil {
+		return err
+	}
+	if err := limitFiles(e.Limit); err != nil {
 		return err
 	}
 	e.Config.Log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -75,7 +83,24 @@ func runErrand(text string) error {
 	if status, err := os.ReadFile("/proc/self/status"); err == nil { // of Linux: how large this process became
 		os.Stderr.Write(status) //nolint:errcheck // the test sees that it is missing
 	}
-	return s.Close()
+	err = s.Close()
+	if e.Leaks {
+		err = errors.Join(err, leftBehind())
+	}
+	return err
+}
+
+// leftBehind returns an error if a closed store goes on working.
+func leftBehind() error {
+	stacks := make([]byte, 1<<20)
+	for range 500 {
+		text := string(stacks[:runtime.Stack(stacks, true)])
+		if !strings.Contains(text, "checkpoint/drive.") && !strings.Contains(text, "net/http.") {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond) // connections take a moment to close
+	}
+	return fmt.Errorf("left behind:\n%s", stacks[:runtime.Stack(stacks, true)])
 }
 
 func (e errand) put(ctx context.Context, s *drive.Store, name string) error {
@@ -255,4 +280,62 @@ func TestJournalInUseIsDoneWithout(t *testing.T) {
 	put(t, two, "run/b", []byte("b"))
 	requireHas(t, one, "run/b", []byte("b"))
 	requireHas(t, two, "run/a", []byte("a"))
+}
+
+// A full disk costs the journal what it would have saved, and nothing else.
+func TestJournalOnAFullDiskIsDoneWithout(t *testing.T) {
+	server := drivetest.Start(t, drivetest.Options{})
+	e, contents := newErrand(t, server)
+	e.Limit = 2000
+	cmd, said := e.command(t)
+	require.NoError(t, cmd.Run(), "%s", said)
+	require.Contains(t, said.String(), "drive journal is not written any more")
+	requireOnce(t, server, contents)
+	e.Limit = 0
+	cmd, said = e.command(t)
+	require.NoError(t, cmd.Run(), "%s", said)
+	requireOnce(t, server, contents)
+}
+
+// However badly it went, a store that is closed leaves no goroutine and no
+// connection behind.
+func TestClosedStoreLeavesNothingBehind(t *testing.T) {
+	server := drivetest.Start(t, drivetest.Options{Percent: 20, Seed: 5})
+	e, contents := newErrand(t, server)
+	e.Config.Stall, e.Leaks, e.Get = 100*time.Millisecond, true, true
+	server.Inject(
+		drivetest.Fault{Op: drivetest.OpSend, Kind: drivetest.StallMiddle}, drivetest.Fault{Op: drivetest.OpSend, Kind: drivetest.Cut},
+		drivetest.Fault{Op: drivetest.OpDownload, Kind: drivetest.StallMiddle}, drivetest.Fault{Op: drivetest.OpCreate, Kind: drivetest.Stall},
+	)
+	cmd, said := e.command(t)
+	require.NoError(t, cmd.Run(), "%s", said)
+	requireOnce(t, server, contents)
+}
+
+// The answer to the last request was lost with the process, and no listing shows
+// yet what it made: the journal alone knows under which id to ask.
+func TestWhatWasMadeBeforeAKillIsNotMadeTwice(t *testing.T) {
+	for _, op := range []drivetest.Op{drivetest.OpCreate, drivetest.OpSend} {
+		t.Run(string(op), func(t *testing.T) {
+			server := slow(t)
+			name, content := "run/small", []byte("small")
+			if op == drivetest.OpSend {
+				name, content = "run/large", random(5*mib, 1)
+			}
+			e := errand{Config: config(server), Files: map[string]string{name: filepath.Join(t.TempDir(), "file")}, Order: []string{name}}
+			require.NoError(t, os.WriteFile(e.Files[name], content, 0o600))
+			e.Config.Journal, e.Config.Chunk = journal(t), 16*mib
+			server.Inject(drivetest.Fault{Op: op, Kind: drivetest.StallAfter})
+			cmd, _ := e.command(t)
+			require.NoError(t, cmd.Start())
+			<-server.Stalled()
+			require.NoError(t, cmd.Process.Kill())
+			require.Error(t, cmd.Wait())
+			require.Len(t, files(server), 1, "it was made")
+
+			cmd, said := e.command(t)
+			require.NoError(t, cmd.Run(), "%s", said)
+			requireOnce(t, server, map[string][]byte{name: content})
+		})
+	}
 }

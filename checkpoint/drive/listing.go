@@ -35,6 +35,9 @@ func (s *Store) List(ctx context.Context, prefix string) ([]checkpoint.Entry, er
 			return nil, err
 		}
 	}
+	if err := s.checkPlaces(ctx, root); err != nil {
+		return nil, err
+	}
 	if err := s.find(ctx, root, true); err != nil {
 		return nil, err
 	}

@@ -72,6 +72,9 @@ func (u *put) run(ctx context.Context, r io.Reader, want durable.Digest) (checkp
 		return "", err
 	}
 	s := u.store
+	if err := s.checkPlaces(ctx, parentOf(u.path)); err != nil {
+		return "", err
+	}
 	if err := s.knowVersions(ctx, u.path); err != nil {
 		return "", err
 	}

@@ -2,6 +2,8 @@ package drive_test
 
 import (
 	"bytes"
+	"fmt"
+	pathpkg "path"
 	"testing"
 	"time"
 
@@ -299,4 +301,67 @@ func TestSameContentIsNotSentTwice(t *testing.T) {
 	server.Inject(drivetest.Fault{Op: drivetest.OpCopy, Kind: drivetest.NotYours})
 	put(t, s, "run/final/base.pt", frozen)
 	require.Positive(t, server.Count(drivetest.OpSend), "no copy to be had")
+}
+
+// moved is a folder of a store that a person moves away, or gives another name.
+func moved() map[string]string {
+	return map[string]string{"the store's parent": "Outlast", "the store": "Outlast/tests", "a run": "Outlast/tests/run"}
+}
+
+// While a process works, what it says is mirrored must be where the store's
+// address leads: it stops until the folder is back.
+func TestFolderThatIsMovedAwayStopsTheUpload(t *testing.T) {
+	for name, path := range moved() {
+		for _, renamed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, renamed %v", name, renamed), func(t *testing.T) {
+				server := drivetest.Start(t, drivetest.Options{})
+				cfg := config(server)
+				cfg.Place = time.Nanosecond
+				s := open(t, cfg)
+				put(t, s, "run/a", []byte("a"))
+				id := folderOf(t, server, path)
+				parent := drivetest.RootID
+				if above := pathpkg.Dir(path); above != "." {
+					parent = folderOf(t, server, above)
+				}
+				if renamed {
+					server.Move(id, parent, "moved away")
+				} else {
+					server.Move(id, server.PlantFolder(drivetest.RootID, "archive"), pathpkg.Base(path))
+				}
+				_, err := s.Put(t.Context(), "run/b", bytes.NewReader([]byte("b")), digestOf([]byte("b")))
+				var problem *drive.AccessError
+				require.ErrorAs(t, err, &problem)
+				require.Contains(t, problem.Cure(), "put it back")
+				server.Move(id, parent, pathpkg.Base(path))
+				put(t, s, "run/b", []byte("b"))
+				requireHas(t, open(t, config(server)), "run/a", []byte("a"))
+				requireHas(t, open(t, config(server)), "run/b", []byte("b"))
+			})
+		}
+	}
+}
+
+// The next process does not follow what was moved by its id, as its journal
+// would have it. It leaves that alone, and puts everything where it belongs.
+func TestFolderThatWasMovedIsMadeAgain(t *testing.T) {
+	for name, path := range moved() {
+		t.Run(name, func(t *testing.T) {
+			server := drivetest.Start(t, drivetest.Options{})
+			cfg := config(server)
+			cfg.Journal = journal(t)
+			s, err := drive.New(t.Context(), cfg)
+			require.NoError(t, err)
+			put(t, s, "run/a", []byte("a"))
+			require.NoError(t, s.Close())
+			server.Move(folderOf(t, server, path), drivetest.RootID, "moved away")
+			s = open(t, cfg)
+			requireAbsent(t, s, "run/a")
+			put(t, s, "run/a", []byte("a"))
+			put(t, s, "run/b", []byte("b"))
+			requireHas(t, open(t, config(server)), "run/a", []byte("a"))
+			requireHas(t, open(t, config(server)), "run/b", []byte("b"))
+			require.Len(t, files(server), 3, "what was moved is still there")
+		})
+	}
 }

@@ -170,6 +170,14 @@ func (s *Server) Trash(id string, into bool) {
 	}
 }
 
+// Move moves something into another folder, or gives it another name, as a
+// person does.
+func (s *Server) Move(id, parent, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.files[id].parent, s.files[id].name, s.files[id].modified = parent, name, s.now()
+}
+
 // Remove deletes something for good, with all that is in it.
 func (s *Server) Remove(id string) {
 	s.mu.Lock()
