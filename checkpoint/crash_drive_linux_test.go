@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"outlast/checkpoint"
 	"outlast/checkpoint/drivetest"
 )
 
@@ -91,4 +92,46 @@ func requireNothingTwice(t *testing.T, server *drivetest.Server) {
 		require.True(t, f.Folder || strings.HasPrefix(f.Path, "Outlast/"+run+"/"), "%s is nobody's", f.Path)
 	}
 	require.NotEmpty(t, there)
+}
+
+// A runtime that was suspended at any call of a save goes on when another one
+// has taken the run over: it notices before it publishes, and whoever restores
+// the run gets the other one's work.
+func TestSuspendedOwnerIsFencedByTheDrive(t *testing.T) {
+	for range oneOf(6, 2) {
+		dir, _ := driveDesk(t)
+		at := rand.N(700) // of some thousand
+		taken := false
+		tr := &trace{dir: dir, nets: true}
+		tr.stop = func(n int) bool {
+			if save, _ := acked(t, dir); !taken && n >= at && save != "" { // before that there is no run yet
+				taken = true
+				takeOverAndSave(t, dir)
+			}
+			return false
+		}
+		status := tr.run(t, "mirror")
+		require.True(t, taken)
+		require.Equal(t, 1, status.ExitStatus(), "it says that another runtime has taken over: %v", status)
+		store, err := storeIn(dir, "")
+		require.NoError(t, err)
+		fresh := t.TempDir()
+		_, err = checkpoint.Restore(t.Context(), store, run, fresh)
+		closeStore(t, store)
+		require.NoError(t, err)
+		found, _, err := keeperIn(fresh, 1).Newest(model, print)
+		require.NoError(t, err)
+		requireCheckpoint(t, found.Path, 100, content("the other one"))
+	}
+}
+
+// takeOverAndSave takes the run over on another machine, and saves there.
+func takeOverAndSave(t *testing.T, dir string) {
+	t.Helper()
+	store, err := storeIn(dir, "")
+	require.NoError(t, err)
+	defer closeStore(t, store)
+	other, _ := onAnother(t, store, "b")
+	other.save(t, 100, "the other one")
+	other.flush(t)
 }
