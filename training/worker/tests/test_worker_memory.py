@@ -63,6 +63,7 @@ def test_a_checkpoint_is_written_over_one_that_was_saved(tmp_path: Path) -> None
         made.save()
         if step:
             os.rename(handed_over(events)[-1], tmp_path / "memory" / _stage.SPARE)
+    os.rename(handed_over(events)[-1], tmp_path / "memory" / _stage.SPARE)
     del made._tracked["other"]
     made.save()
     last = handed_over(events)[-1]
