@@ -25,13 +25,13 @@ import (
 // as wide as a notebook's page; where it is narrower the page scales the drawing,
 // and its texts can still be read at half the size.
 const (
-	panelWidth  vg.Length = 420
-	panelHeight vg.Length = 290
+	panelWidth  vg.Length = 400
+	panelHeight vg.Length = 285
 	margin      vg.Length = 8
-	nameHeight  vg.Length = 19
+	nameHeight  vg.Length = 21
 	sampleWidth vg.Length = 34 // of a pen, before the model's name
-	titleSize             = 14
-	textSize              = 12
+	titleSize             = 16
+	textSize              = 14
 	// sharpness is how many pixels of the picture are one of the page, for
 	// screens that have as many.
 	sharpness = 2

@@ -1,21 +1,25 @@
 package magics
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
 	"strings"
+	"unicode/utf8"
 )
 
 // sheetHTML takes the page's own colour for text and mixes greys from it, so that
 // it is at home in light and dark themes. Styles are inline: a style sheet in an
 // output would be the whole page's, and is removed from notebooks that are not
 // trusted. Backgrounds are reset, because notebook pages stripe their tables.
+// Narrow pages and paper get less space between columns, and shorter bars. Where
+// drawings are taken out, as on GitHub, their titles stay as text.
 const sheetHTML = `<div style="font-size:13px;line-height:1.5;overflow-x:auto;padding:2px 0">
 {{- if .Title}}<div style="margin:0 0 6px">{{title .Title}}</div>{{end}}
 {{- with .Share}}<div style="height:4px;max-width:640px;margin:0 0 8px;border-radius:2px;background:rgba(128,128,128,.25)"><div style="height:4px;border-radius:2px;width:{{percent .}}%;background:{{$.Accent}}"></div></div>{{end}}
 {{- if .Rows}}<table style="border-collapse:collapse;margin:0 0 6px;border:none;color:inherit;font-size:inherit">
-<thead><tr style="background:none">{{range .Columns}}<th style="min-width:{{.Width}}ch;padding:2px 12px 3px 0;white-space:nowrap;text-align:{{align .}};font-weight:500;border:none;border-bottom:1px solid rgba(128,128,128,.5)"><span style="opacity:.7">{{.Head}}</span></th>{{end}}</tr></thead>
-<tbody>{{range .Rows}}<tr style="background:none">{{range .Cells}}<td style="padding:2px 12px 2px 0;white-space:nowrap;text-align:{{.Align}};border:none;font-variant-numeric:tabular-nums">{{.Body}}</td>{{end}}</tr>
+<thead><tr style="background:none">{{range .Columns}}<th style="min-width:min({{.Width}}ch,8vw);padding:2px clamp(4px,.7vw,12px) 3px 0;white-space:nowrap;text-align:{{align .}};font-weight:500;border:none;border-bottom:1px solid rgba(128,128,128,.5)"><span style="opacity:.7">{{.Head}}</span></th>{{end}}</tr></thead>
+<tbody>{{range .Rows}}<tr style="background:none">{{range .Cells}}<td style="padding:2px clamp(4px,.7vw,12px) 2px 0;white-space:{{.Space}};text-align:{{.Align}};border:none;font-variant-numeric:tabular-nums">{{.Body}}</td>{{end}}</tr>
 {{end}}</tbody></table>{{end}}
 {{- with .More}}<div style="opacity:.7;margin:0 0 4px">{{.}}</div>{{end}}
 {{- range .Notes}}<div style="{{style .Tone}};white-space:pre-wrap;max-width:100ch">{{.Text}}</div>
@@ -41,8 +45,13 @@ func (t tone) colour() string {
 // htmlCell is a cell on its way into the page.
 type htmlCell struct {
 	Align string
+	Space string // of CSS: whether it may be broken into lines
 	Body  template.HTML
 }
+
+// longText is from how many characters on a cell may be broken into lines.
+const longText = 40
+
 
 // html draws s for a page.
 func (s sheet) html() string {
@@ -61,7 +70,11 @@ func (s sheet) html() string {
 	for _, r := range s.Rows {
 		var cells []htmlCell
 		for _, c := range shown {
-			cells = append(cells, htmlCell{align(s.Columns[c]), r.Cells[c].html(r.Tone)})
+			space := "nowrap"
+			if utf8.RuneCountInString(r.Cells[c].Text) >= longText {
+				space = "normal"
+			}
+			cells = append(cells, htmlCell{align(s.Columns[c]), space, r.Cells[c].html(r.Tone)})
 		}
 		page.Rows = append(page.Rows, struct{ Cells []htmlCell }{cells})
 	}
@@ -110,8 +123,8 @@ func (c sheetCell) html(row tone) template.HTML {
 	body := template.HTMLEscapeString(c.Text)
 	switch {
 	case c.Bar != nil:
-		body = fmt.Sprintf(`<div style="width:110px;height:8px;border-radius:4px;background:rgba(128,128,128,.25);display:inline-block;vertical-align:middle"><div style="width:%.1f%%;height:8px;border-radius:4px;background:%s"></div></div>`,
-			100*clamp(*c.Bar), c.Tone.colour())
+		body = fmt.Sprintf(`<svg width="110" height="8" style="width:clamp(36px,7vw,110px);height:8px;vertical-align:middle" role="img"><title>%.0f %%</title><rect width="100%%" height="8" rx="4" fill="#808080" fill-opacity=".25"/><rect width="%.1f%%" height="8" rx="4" fill="%s"/></svg>`,
+			100*clamp(*c.Bar), 100*clamp(*c.Bar), cmp.Or(c.Tone.colour(), "currentColor"))
 	case len(c.Trend) > 0:
 		body = svgTrend(c.Trend)
 	case c.Tone.colour() != "":

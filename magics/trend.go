@@ -162,6 +162,6 @@ func svgTrend(values []float64) string {
 		y = height - margin - (height-2*margin)*v
 		points = append(points, fmt.Sprintf("%.1f,%.1f", x, y))
 	}
-	return fmt.Sprintf(`<svg width="%g" height="%g" style="vertical-align:middle" role="img" aria-label="%s"><polyline points="%s" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linejoin="round" opacity="0.75"/><circle cx="%.1f" cy="%.1f" r="2" fill="currentColor"/></svg>`,
+	return fmt.Sprintf(`<svg width="%g" height="%g" viewBox="0 0 84 18" style="width:clamp(48px,7vw,84px);height:auto;vertical-align:middle" role="img"><title>%s</title><polyline points="%s" fill="none" stroke="currentColor" stroke-width="1.3" stroke-linejoin="round" opacity="0.75"/><circle cx="%.1f" cy="%.1f" r="2" fill="currentColor"/></svg>`,
 		width, height, sparkline(values), strings.Join(points, " "), x, y)
 }
