@@ -106,7 +106,7 @@ func TestFlagsGoBeforeThePlanFile(t *testing.T) {
 	write(t, d, "t.py", "print(1)")
 	write(t, d, "plan.yaml", "run: planned\nscript: t.py\nstore: filed\neffective_batch: 32\nmodels: [{name: p}]\n")
 	plan, err = planOf(t, d, &typed{}, "train plan.yaml --store flagged --effective-batch 64 --batch-size 16 --seed 7 --keep 5 --retries 0"+
-		" --checkpoint-every 20steps --max-hours 1.5 --hang-after 0 --lora-rank 8 --precision bf16 --keep-best eval/accuracy:max")
+		" --checkpoint-every 20steps --max-hours 1.5 --hang-after 0 --parallel auto --lora-rank 8 --precision bf16 --keep-best eval/accuracy:max")
 	require.NoError(t, err)
 	s := plan.Settings
 	assert.Equal(t, filepath.Join(d.WorkDir, "flagged"), plan.Store)
@@ -117,6 +117,33 @@ func TestFlagsGoBeforeThePlanFile(t *testing.T) {
 	assert.Zero(t, s.HangAfter)
 	assert.Equal(t, "bf16", s.Precision)
 	assert.Equal(t, "eval/accuracy:max", s.KeepBest)
+	assert.Equal(t, training.ParallelAuto, s.Parallel)
+}
+
+// How many at once is no part of what is trained: it follows the flag, then the
+// plan file, and is one if nobody says more.
+func TestHowManyAreTrainedAtOnce(t *testing.T) {
+	var fingerprint string
+	for line, want := range map[string]training.Parallel{
+		"train plan.yaml":                    1,
+		"train three.yaml":                   3,
+		"train three.yaml --parallel 2":      2,
+		"train plan.yaml --parallel=auto":    training.ParallelAuto,
+		"train three.yaml --parallel auto":   training.ParallelAuto,
+		"train m --script t.py --parallel 4": 4,
+	} {
+		d := deps(t)
+		write(t, d, "t.py", "print(1)")
+		write(t, d, "plan.yaml", "run: planned\nscript: t.py\nmodels: [{name: m}]\n")
+		write(t, d, "three.yaml", "run: planned\nscript: t.py\nparallel: 3\nmodels: [{name: m}]\n")
+		plan, err := planOf(t, d, &typed{}, line)
+		require.NoError(t, err, line)
+		assert.Equal(t, want, plan.Settings.Parallel, line)
+		if fingerprint == "" {
+			fingerprint = plan.Models[0].Fingerprint
+		}
+		assert.Equal(t, fingerprint, plan.Models[0].Fingerprint, line)
+	}
 }
 
 func TestTheCodeIsTheCellsTheScriptsOrACommand(t *testing.T) {
@@ -164,6 +191,8 @@ func TestTrainRefusesWhatCannotWork(t *testing.T) {
 		"no such precision":      {line: "train run --script t.py --precision fp8", says: "fp8"},
 		"fp16 without a GPU":     {line: "train run --script t.py --precision fp16", says: "fp16 needs a GPU"},
 		"an odd interval":        {line: "train run --script t.py --checkpoint-every often", says: "60s or 200steps", usage: true},
+		"none at once":           {line: "train run --script t.py --parallel 0", says: "1 to 64, or auto", usage: true},
+		"a word at once":         {line: "train run --script t.py --parallel all", says: "--parallel", usage: true},
 		"negative hours":         {line: "train run --script t.py --max-hours -1", says: "--max-hours", usage: true},
 		"hours of no number":     {line: "train run --script t.py --max-hours nan", says: "--max-hours", usage: true},
 		"keeping nothing":        {line: "train run --script t.py --keep 0", says: "--keep is at least 1", usage: true},

@@ -22,6 +22,9 @@ ROUNDS = int(os.environ.get("OUTLAST_BENCH_ROUNDS", "3"))
 # A small model trains for some seconds, on an idle machine.
 STEPS = int(os.environ.get("OUTLAST_BENCH_STEPS", "2000"))
 
+# As many models as this are packed.
+CORES = len(os.sched_getaffinity(0))
+
 # Trains one model; the loop trains them all in one process, as people do. Both
 # keep the result on disk. What is not the same is what is measured.
 CODE = """
@@ -88,9 +91,19 @@ def main() -> None:
         times = []
         for n in range(ROUNDS):
             took, _ = outlast(Path(folder) / f"run-{n}", STEPS)
-            times.append((took, loop(Path(folder) / f"loop-{n}", STEPS)))
-        middle = statistics.median(mine / plain for mine, plain in times)
-        report(f"{MODELS} models in turn / plain loop", middle, 1.02, *map(statistics.median, zip(*times, strict=True)))
+            plain = loop(Path(folder) / f"loop-{n}", STEPS)
+            packed, _ = outlast(Path(folder) / f"packed-{n}", STEPS, "--parallel", str(CORES))
+            auto, _ = outlast(Path(folder) / f"auto-{n}", STEPS, "--parallel", "auto")
+            times.append((took, plain, packed, auto))
+        ways = {
+            f"{MODELS} models in turn / plain loop": (0, 1, 1.02),
+            f"{MODELS} models, {CORES} at once / in turn": (2, 0, 0.9),
+            f"{MODELS} models, --parallel auto / in turn": (3, 0, 0.95),
+        }
+        middles = list(map(statistics.median, zip(*times, strict=True)))
+        for what, (mine, peer, target) in ways.items():
+            ratio = statistics.median(t[mine] / t[peer] for t in times)
+            report(what, ratio, target, middles[mine], middles[peer])
 
 
 def report(what: str, ratio: float, target: float, mine: float, peer: float) -> None:
@@ -108,13 +121,13 @@ def gap(folder: Path) -> tuple[float, float]:
     return statistics.median(waits), cold
 
 
-def outlast(folder: Path, steps: int) -> tuple[float, list[tuple[float, float]]]:
+def outlast(folder: Path, steps: int, *flags: str) -> tuple[float, list[tuple[float, float]]]:
     """Trains in a run; returns how long it took, and when each model began and ended."""
     folder.mkdir()
     (folder / "train.py").write_text(CODE + WORKER.format(steps=steps))
     models = [{"name": f"m{n:02}"} for n in range(MODELS)]
     (folder / "plan.yaml").write_text(json.dumps({"run": "bench", "script": "train.py", "models": models}))
-    command = ["outlast", "train", "plan.yaml", "--dir", "data", "--python", sys.executable]
+    command = ["outlast", "train", "plan.yaml", "--dir", "data", "--python", sys.executable, *flags]
     begun = time.perf_counter()
     subprocess.run(command, cwd=folder, check=True, stdout=subprocess.DEVNULL)
     took = time.perf_counter() - begun

@@ -116,6 +116,34 @@ func TestWorkersAreForkedFromOneServer(t *testing.T) {
 	assert.False(t, running(server[0]), "it ends with the run")
 }
 
+// One server forks for all that are trained at once; when it is killed, they all
+// go on.
+func TestWorkersThatAreTrainedAtOnceComeFromOneServer(t *testing.T) {
+	meet := `open(os.path.join(os.path.dirname(job.dir), "here"), "w").close()
+models = os.path.dirname(os.path.dirname(job.dir))
+while not all(os.path.exists(os.path.join(models, m, "here")) for m in ("m0", "m1", "m2")): time.sleep(0.01)
+if job.name == "m1": os.kill(os.getppid(), signal.SIGKILL); time.sleep(100)`
+	p := pythonPlan(t, counting, meet, meet, meet, "")
+	p.Settings.Parallel = 3
+	s := python(t, p)
+	status, err := finish(t, s)
+	require.NoError(t, err)
+	first := parents(t, s.Run, "m0")[0]
+	for _, name := range []string{"m0", "m1", "m2"} {
+		from := parents(t, s.Run, name)
+		require.Equal(t, first, from[0])
+		require.NotContains(t, from[1:], first)
+		assert.EqualValues(t, 6, model(t, status, name).Metrics["seen"])
+		points, err := s.Run.Metrics(name)
+		require.NoError(t, err)
+		assert.Len(t, points, 6, "each step once")
+	}
+	assert.Len(t, parents(t, s.Run, "m3"), 1)
+	for _, e := range ledger(t, s.Run, training.EntryEnd) {
+		assert.Contains(t, []training.Cause{training.CauseKilled, training.CauseDone}, e.Cause)
+	}
+}
+
 // However a forked worker ends, it is known as if it had been started alone.
 func TestEndsOfForkedWorkers(t *testing.T) {
 	tests := map[string]struct {

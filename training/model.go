@@ -88,7 +88,7 @@ func (s *Supervisor) prepare(ctx context.Context, m Model) error {
 	}
 	if was.Fingerprint != m.Fingerprint {
 		was.Fingerprint = m.Fingerprint
-		return durable.WriteJSON(path, was)
+		return s.persist(ctx, m.Name, func() error { return durable.WriteJSON(path, was) })
 	}
 	return nil
 }
@@ -141,7 +141,7 @@ func (s *Supervisor) try(ctx context.Context, has *seat, fit Fit, p *patience) (
 	s.tell(m.Name, damage)
 	a := &attempt{s: s, seat: has, index: has.index, model: m, from: from, fit: fit, number: s.history(m).attempts + 1}
 	has.begin(time.Now())
-	end, err := a.run(has.ctx)
+	end, err := a.run(has.ctx) //nolint:contextcheck // the seat's is made from ctx
 	if err != nil && has.evicted() && ctx.Err() == nil && (isFull(err) || errors.Is(err, context.Canceled)) {
 		return answer{state: ModelPending, fit: fit}, nil
 	}
@@ -149,7 +149,7 @@ func (s *Supervisor) try(ctx context.Context, has *seat, fit Fit, p *patience) (
 		return answer{}, err
 	}
 	end.shared = has.shared()
-	next := s.doubtFork(a, end, s.fewer(has, end, p.answer(end, a.reached > from.Step, fit)))
+	next := s.doubtFork(a, end, s.fewer(has, p.answer(end, a.reached > from.Step, fit)))
 	switch {
 	case next.state == ModelPending && ctx.Err() != nil:
 		next.state = ModelPaused
@@ -161,7 +161,7 @@ func (s *Supervisor) try(ctx context.Context, has *seat, fit Fit, p *patience) (
 }
 
 // fewer lets fewer models be trained at once, if that is the answer.
-func (s *Supervisor) fewer(has *seat, end outcome, next answer) answer {
+func (s *Supervisor) fewer(has *seat, next answer) answer {
 	if next.fewer {
 		next.say = fmt.Sprintf("From now on at most %d are trained at once.", has.lower())
 	}

@@ -80,6 +80,7 @@ func TestWhetherOneMoreMayBegin(t *testing.T) {
 	}{
 		"two on the cores of Colab":            {colab, shortOfNothing, ""},
 		"a third has no core":                  {with(colab, func(r *room) { r.crew = append(r.crew, at(1800, 0.9)) }), shortOfCores, "keep 1.8 of 2 cores busy"},
+		"one thread each, and a little more":   {with(colab, func(r *room) { r.busy, r.crew = 1.2, []load{at(1800, 1.2)} }), shortOfNothing, ""},
 		"one takes all cores":                  {with(colab, func(r *room) { r.busy, r.crew = 1.95, []load{at(1800, 1.95)} }), shortOfCores, "expected to take 1.9"},
 		"it just fits":                         {room{free: 1900*1.2 + 649, total: 12978, cores: 2, peak: 1900, busy: 0.5, crew: []load{at(2280, 0.5)}}, shortOfNothing, ""},
 		"it just does not":                     {room{free: 1900*1.2 + 648, total: 12978, cores: 2, peak: 1900, busy: 0.5, crew: []load{at(2280, 0.5)}}, shortOfMemory, "2.2 GiB of the machine's memory"},
@@ -181,7 +182,7 @@ func TestALoadIsThatOfTrainingAndNotOfItsStart(t *testing.T) {
 	var l load
 	at := time.Unix(100, 0)
 	l.saw(7, usage{memory: 300, cpu: 2}, at, false)
-	require.Equal(t, 300.0, l.memory)
+	require.InDelta(t, 300, l.memory, 0)
 	l.saw(7, usage{memory: 310, cpu: 9}, at.Add(time.Second), false)
 	require.False(t, l.known, "it has imported and compiled")
 	l.saw(7, usage{memory: 400, cpu: 9.2}, at.Add(1200*time.Millisecond), true)
@@ -355,9 +356,9 @@ func TestPeaksOfTheRunSpeakForOthers(t *testing.T) {
 	}
 	peak, ok := l.peak(Model{Name: "x"}, set)
 	require.True(t, ok)
-	require.Equal(t, 1200.0, peak, "one giant does not keep the others apart")
+	require.InDelta(t, 1200, peak, 0, "one giant does not keep the others apart")
 	peak, _ = l.peak(Model{Name: "c"}, set)
-	require.Equal(t, 9000.0, peak, "what it had itself counts more")
+	require.InDelta(t, 9000, peak, 0, "what it had itself counts more")
 	_, ok = l.peak(Model{Name: "x"}, other)
 	require.False(t, ok, "another device")
 }

@@ -16,9 +16,9 @@ const (
 	// smallestCap is the least that a worker may use of a device, in MiB: a
 	// library of kernels alone takes some.
 	smallestCap = 256
-	// coresSlack is how far the use of cores may go beyond them: what is measured
-	// is never quite whole.
-	coresSlack = 1.1
+	// coresSlack is how far the use of cores may go beyond them: a program of one
+	// thread uses a little more than one, and whether it pays is measured anyway.
+	coresSlack = 0.5
 )
 
 // Why a model is not trained beside others.
@@ -64,7 +64,7 @@ func (r room) admit() (short shortOf, why string) {
 	if free < need {
 		return shortOfMemory, fmt.Sprintf("another one is expected to need %s of the machine's memory, and %s are to spare", size(need), size(max(0, free)))
 	}
-	if used+r.busy > coresSlack*r.cores {
+	if used+r.busy > r.cores+coresSlack {
 		return shortOfCores, fmt.Sprintf("those at work keep %.1f of %g cores busy, and another one is expected to take %.1f", used, r.cores, r.busy)
 	}
 	if r.device != nil {

@@ -179,13 +179,6 @@ func (s *seat) shared() bool {
 	return s.most > 1 || s.fraction > 0
 }
 
-// crowd returns how many had seats at once during the attempt.
-func (s *seat) crowd() int {
-	s.seats.mu.Lock()
-	defer s.seats.mu.Unlock()
-	return s.most
-}
-
 // evicted reports whether the seat was taken away.
 func (s *seat) evicted() bool { return errors.Is(context.Cause(s.ctx), errEvicted) }
 
