@@ -10,6 +10,7 @@ SHELL := bash
 VENV     := $(CURDIR)/.venv
 BIN      := $(VENV)/bin
 READY    := .venv/.outlast-ready
+TESTS    := .venv/.outlast-tests-ready
 GOLANGCI_VERSION := v2.15.0
 GOLANGCI := .tools/golangci-lint-$(GOLANGCI_VERSION)/golangci-lint
 
@@ -40,8 +41,14 @@ lab: kernel ## open JupyterLab with the kernel and the quick-start notebook
 
 ##@ Build
 .PHONY: setup
-setup: $(READY) ## make .venv with torch, JupyterLab and the tools of the tests
-$(READY): scripts/setup.sh requirements.txt requirements-torch.txt requirements-trainers.txt
+setup: $(TESTS) ## make .venv with all that the targets need
+$(TESTS): scripts/setup.sh requirements.txt requirements-torch.txt requirements-tests.txt requirements-trainers.txt
+	bash scripts/setup.sh tests
+	touch $(READY) $@
+
+.PHONY: setup-demo
+setup-demo: $(READY) ## make .venv with torch and JupyterLab alone, all that demo and lab need
+$(READY): scripts/setup.sh requirements.txt requirements-torch.txt
 	bash scripts/setup.sh
 	touch $@
 
@@ -50,7 +57,7 @@ build: ## build ./outlast; only NVML is reached through cgo, names and sockets a
 	go build -trimpath -tags netgo,osusergo -ldflags '$(LDFLAGS)' -o outlast .
 
 .PHONY: kernel
-kernel: setup build ## make the kernel selectable in .venv's Jupyter
+kernel: setup-demo build ## make the kernel selectable in .venv's Jupyter
 	@$(ACTIVE) ./outlast install --sys-prefix
 
 .PHONY: wheel

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Makes .venv: a Python with torch, JupyterLab and the tools of the tests. `make setup` calls it when what it
-# reads has changed; running it again repairs what is there.
+# Makes .venv: a Python with torch and JupyterLab, and with what else is asked for: setup.sh [tests]. The tests need
+# linters, trainers, a browser and an old Jupyter; the demonstration does not. The Makefile calls it when what it reads
+# has changed; running it again repairs what is there.
 #
 # On Debian as root it installs the system packages it needs, torch among them, and builds the environment on
 # the system's Python so that it sees them. Elsewhere it takes PYTHON, else python3 from PATH, and torch from PyPI.
@@ -8,6 +9,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 readonly VENV=.venv
+readonly WANTED=${1:-}
 readonly DEBIAN_PACKAGES=(python3-venv python3-torch python3-sklearn)
 # For tests only: a browser for JupyterLab, and an old Jupyter like Colab's.
 readonly DEBIAN_TEST_PACKAGES=(chromium python3-ipykernel python3-jupyter-client)
@@ -43,6 +45,7 @@ install_debian() {
 	command -v gcc >/dev/null || compiler=(gcc libc6-dev)
 	install_packages "${DEBIAN_PACKAGES[@]}" ${compiler[@]+"${compiler[@]}"} ||
 		say "not every package could be installed; going on with PyPI"
+	[ "$WANTED" = tests ] || return 0
 	install_packages "${DEBIAN_TEST_PACKAGES[@]}" || say "not every package could be installed; some tests will be skipped"
 }
 
@@ -86,11 +89,16 @@ install_torch() {
 
 pip_install() { "$VENV/bin/python" -m pip install --quiet --disable-pip-version-check "$@"; }
 
-# install_tools holds numpy where it is: torch was compiled against that one.
-install_tools() {
-	say "installing JupyterLab and the tools of the tests"
+# install_jupyter and install_tools hold numpy where it is: torch was compiled against that one.
+install_jupyter() {
+	say "installing JupyterLab"
 	"$VENV/bin/python" -c 'import numpy; print("numpy==" + numpy.__version__)' >"$VENV/constraints.txt"
 	pip_install -c "$VENV/constraints.txt" -r requirements.txt
+}
+
+install_tools() {
+	say "installing the tools of the tests"
+	pip_install -c "$VENV/constraints.txt" -r requirements-tests.txt
 }
 
 # install_trainers takes no dependencies, for the reason that requirements-trainers.txt gives.
@@ -113,6 +121,7 @@ check() {
 	PYTHON
 }
 
+case "$WANTED" in "" | tests) ;; *) fail "setup.sh takes nothing, or tests, not $WANTED" ;; esac
 if [ -z "${PYTHON:-}" ] && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null; then
 	install_debian
 fi
@@ -120,6 +129,9 @@ command -v go >/dev/null || fail "go is missing. Install Go 1.26 or newer from h
 python=$(choose_python)
 make_environment "$python"
 install_torch
-install_tools
-install_trainers
+install_jupyter
+if [ "$WANTED" = tests ]; then
+	install_tools
+	install_trainers
+fi
 check
