@@ -173,10 +173,15 @@ func MkdirAll(path string) error {
 			return err
 		}
 	}
-	if err := os.Mkdir(path, 0o755); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make folder: %w", err)
+	made := os.Mkdir(path, 0o755)
+	if made != nil && !errors.Is(made, fs.ErrExist) {
+		return fmt.Errorf("make folder: %w", made)
 	}
-	return SyncDir(parent)
+	err := SyncDir(parent)
+	if err != nil && made == nil {
+		os.Remove(path) //nolint:errcheck // whoever asks again must not find it, and take it for durable
+	}
+	return err
 }
 
 // Rename moves a folder or file within one file system, durably.
