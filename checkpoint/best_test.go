@@ -6,6 +6,7 @@ import (
 	"math"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 
@@ -147,10 +148,9 @@ func TestTheBestIsNotOvertaken(t *testing.T) {
 		n, _, err := r.mirror.Pending()
 		require.NoError(t, err)
 		require.Equal(t, 2, n, "the best and the newest")
-		broken := false
+		var broken atomic.Bool // files are copied several at a time
 		s.Fail(func(_ context.Context, op checkpointtest.Op) error {
-			if op.Method == "Put" && strings.Contains(op.Name, "/20/") && !broken {
-				broken = true
+			if op.Method == "Put" && strings.Contains(op.Name, "/20/") && broken.CompareAndSwap(false, true) {
 				return errors.New("the line is cut")
 			}
 			return nil
