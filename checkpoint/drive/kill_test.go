@@ -297,19 +297,30 @@ func TestJournalOnAFullDiskIsDoneWithout(t *testing.T) {
 	requireOnce(t, server, contents)
 }
 
-// However badly it went, a store that is closed leaves no goroutine and no
-// connection behind.
+// However it went, a store that is closed leaves no goroutine and no connection
+// behind.
 func TestClosedStoreLeavesNothingBehind(t *testing.T) {
-	server := drivetest.Start(t, drivetest.Options{Percent: 20, Seed: 5})
-	e, contents := newErrand(t, server)
-	e.Config.Stall, e.Leaks, e.Get = 100*time.Millisecond, true, true
-	server.Inject(
-		drivetest.Fault{Op: drivetest.OpSend, Kind: drivetest.StallMiddle}, drivetest.Fault{Op: drivetest.OpSend, Kind: drivetest.Cut},
-		drivetest.Fault{Op: drivetest.OpDownload, Kind: drivetest.StallMiddle}, drivetest.Fault{Op: drivetest.OpCreate, Kind: drivetest.Stall},
-	)
-	cmd, said := e.command(t)
-	require.NoError(t, cmd.Run(), "%s", said)
-	requireOnce(t, server, contents)
+	for name, faults := range map[string][]drivetest.Fault{
+		"well": nil, // and connections are open when it is closed
+		"badly": {
+			{Op: drivetest.OpSend, Kind: drivetest.StallMiddle}, {Op: drivetest.OpSend, Kind: drivetest.Cut},
+			{Op: drivetest.OpDownload, Kind: drivetest.StallMiddle}, {Op: drivetest.OpCreate, Kind: drivetest.Stall},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := drivetest.Start(t, drivetest.Options{})
+			e, contents := newErrand(t, server)
+			e.Leaks, e.Get = true, true
+			if faults != nil {
+				e.Config.Stall = 100 * time.Millisecond
+				server.SetPercent(20)
+			}
+			server.Inject(faults...)
+			cmd, said := e.command(t)
+			require.NoError(t, cmd.Run(), "%s", said)
+			requireOnce(t, server, contents)
+		})
+	}
 }
 
 // The answer to the last request was lost with the process, and no listing shows

@@ -41,8 +41,11 @@ func newClient(s *Store) *http.Client {
 // transport adds the token, for Google's hosts only.
 type transport struct {
 	store *Store
-	base  http.RoundTripper
+	base  *http.Transport
 }
+
+// CloseIdleConnections is what http.Client looks for.
+func (t *transport) CloseIdleConnections() { t.base.CloseIdleConnections() }
 
 // RoundTrip implements http.RoundTripper. A token that is refused is forgotten,
 // so that the next try has a new one.
