@@ -231,6 +231,13 @@ func (m *Mirror) own(ctx context.Context) error {
 	if mine == nil {
 		return nil
 	}
+	data, err := mine.encode()
+	if err != nil {
+		return err
+	}
+	if m.claimed && m.unchanged(ctx, data) {
+		return nil
+	}
 	there, err := readClaim(ctx, m.Store, m.Name)
 	switch {
 	case err != nil:
@@ -241,16 +248,29 @@ func (m *Mirror) own(ctx context.Context) error {
 	case there != nil && !past.knows(*there):
 		return &FencedError{m.Name, *there}
 	}
-	data, err := json.MarshalIndent(mine, "", "  ")
-	if err != nil {
-		return err
-	}
-	data = append(data, '\n')
 	if _, err := m.Store.Put(ctx, path.Join(m.Name, claimName), bytes.NewReader(data), digestOf(data)); err != nil {
 		return err
 	}
 	m.catchUp(there != nil)
 	return nil
+}
+
+// encode returns a claim as it is in a store.
+func (c Claim) encode() ([]byte, error) {
+	data, err := json.MarshalIndent(c, "", "  ")
+	return append(data, '\n'), err
+}
+
+// unchanged reports whether the store says that it has our claim yet, byte for
+// byte. Where it can say so, that costs less than to read it, and tells as much:
+// whoever takes over replaces it before anything else.
+func (m *Mirror) unchanged(ctx context.Context, claim []byte) bool {
+	store, ok := m.Store.(Confirmer)
+	if !ok {
+		return false
+	}
+	_, err := store.Confirm(ctx, path.Join(m.Name, claimName), digestOf(claim))
+	return err == nil
 }
 
 // readClaim returns the claim on a run that a store has; nil if there is none.
