@@ -114,10 +114,8 @@ def main() -> None:
     lost = min(with_) - min(without)
     figures = f"{min(with_):.3f} s with it, {min(without):.3f} s without, the best of {ROUNDS}"
     print(f"a checkpoint costs {lost:.3f} s of training  ({figures})")
-    alone = statistics.median(stall)
-    print(
-        f"one every 30 s, which was not waited for: {100 * lost / 30:+.2f} %  (target 1 %; the stall alone {alone / 0.3:.2f} %)"
-    )
+    alone = 100 * statistics.median(stall) / 30
+    print(f"one every 30 s, which was not waited for: {100 * lost / 30:+.2f} %  (target 1 %; its stall {alone:.2f} %)")
 
 
 def report(what: str, mine: list[float], peer: list[float], why: str = "") -> None:
