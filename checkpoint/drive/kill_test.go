@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -163,6 +164,9 @@ func steps() map[string]drivetest.Fault {
 // does not have.
 func TestKilledAtAnyStepIsGoneOnWith(t *testing.T) {
 	for name, fault := range steps() {
+		if raceDetector && rand.N(3) > 0 { // which takes several times as long: others each time
+			continue
+		}
 		t.Run(name, func(t *testing.T) {
 			server := drivetest.Start(t, drivetest.Options{})
 			e, contents := newErrand(t, server)
@@ -303,8 +307,10 @@ func TestClosedStoreLeavesNothingBehind(t *testing.T) {
 	for name, faults := range map[string][]drivetest.Fault{
 		"well": nil, // and connections are open when it is closed
 		"badly": {
-			{Op: drivetest.OpSend, Kind: drivetest.StallMiddle}, {Op: drivetest.OpSend, Kind: drivetest.Cut},
-			{Op: drivetest.OpDownload, Kind: drivetest.StallMiddle}, {Op: drivetest.OpCreate, Kind: drivetest.Stall},
+			{Op: drivetest.OpSend, Kind: drivetest.StallMiddle},
+			{Op: drivetest.OpSend, Kind: drivetest.Cut},
+			{Op: drivetest.OpDownload, Kind: drivetest.StallMiddle},
+			{Op: drivetest.OpCreate, Kind: drivetest.Stall},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
