@@ -40,9 +40,19 @@ class Kernel:
         self.client.start_channels()
         self.client.wait_for_ready(timeout=60)
 
-    def run(self, code: str) -> None:
-        reply = self.client.execute_interactive(code, timeout=60, output_hook=lambda message: None)
+    def run(self, code: str) -> str:
+        """Runs a cell; returns what it shows as text."""
+        shown: list[dict] = []
+        reply = self.client.execute_interactive(
+            code, timeout=60, output_hook=lambda message: shown.append(message["content"])
+        )
         assert reply["content"]["status"] == "ok", reply["content"]
+        return "\n".join(c.get("text") or c.get("data", {}).get("text/plain", "") for c in shown)
+
+    def restart(self) -> None:
+        """What a front end's menu does."""
+        self.server.ask(f"api/kernels/{self.id}/restart", {})
+        self.client.wait_for_ready(timeout=60)
 
     def model(self) -> dict | None:
         """What the server says of it; None once it was culled."""
@@ -71,13 +81,15 @@ def culled(kernel: Kernel) -> None:
 
 def spared(kernel: Kernel, run: str) -> set[datetime]:
     """Looks on for twice the time after which an idle kernel would be gone; returns the signs of life seen."""
-    rig.wait_for("a busy kernel", lambda: kernel.model()["execution_state"] == "busy", IDLE)
+    busy = f"busy as long as this works: {run}"
+    rig.wait_for("the keep-alive to see the run", lambda: busy in kernel.run("%keepalive status"), IDLE)
     signs = set()
     end = time.monotonic() + 2 * IDLE
     while time.monotonic() < end:
         model = kernel.model()
         assert model is not None, "it was culled although a run works"
-        assert model["execution_state"] == "busy", model
+        # The idle that ends a cell is followed by the run's busy: a look may fall between the two.
+        rig.wait_for("the run's busy", lambda: kernel.model()["execution_state"] == "busy", LOOK)
         assert rig.status(kernel.server.data, run)["state"] == "running"
         signs.add(moment(model["last_activity"]))
         time.sleep(0.5)
@@ -117,6 +129,15 @@ def test_with_a_run_it_is_spared_and_afterwards_culled(server: Server, kernel: K
         time.sleep(0.2)
     assert max(seen) - quiet < timedelta(seconds=2), "the last card, and then silence until it is culled"
     assert rig.status(server.data, "spared")["state"] == "done"
+
+
+def test_with_a_run_it_is_spared_also_after_a_restart(server: Server, kernel: Kernel) -> None:
+    kernel.run("%keepalive --every 2s")
+    kernel.run(train(server, "restarted"))
+    kernel.restart()
+    assert len(spared(kernel, "restarted")) > 3, "signs of life, although its card is gone"
+    release(server, "restarted")
+    culled(kernel)
 
 
 def test_with_a_run_but_without_keepalive_it_is_culled_and_the_run_goes_on(server: Server, kernel: Kernel) -> None:
