@@ -17,9 +17,9 @@ import (
 const sheetHTML = `<div style="font-size:13px;line-height:1.5;overflow-x:auto;padding:2px 0">
 {{- if .Title}}<div style="margin:0 0 6px">{{title .Title}}</div>{{end}}
 {{- with .Share}}<div style="height:4px;max-width:640px;margin:0 0 8px;border-radius:2px;background:rgba(128,128,128,.25)"><div style="height:4px;border-radius:2px;width:{{percent .}}%;background:{{$.Accent}}"></div></div>{{end}}
-{{- if .Rows}}<table style="border-collapse:collapse;margin:0 0 6px;border:none;color:inherit;font-size:inherit">
-<thead><tr style="background:none">{{range .Columns}}<th style="min-width:min({{.Width}}ch,8vw);padding:2px clamp(4px,.7vw,12px) 3px 0;white-space:nowrap;text-align:{{align .}};font-weight:500;border:none;border-bottom:1px solid rgba(128,128,128,.5)"><span style="opacity:.7">{{.Head}}</span></th>{{end}}</tr></thead>
-<tbody>{{range .Rows}}<tr style="background:none">{{range .Cells}}<td style="padding:2px clamp(4px,.7vw,12px) 2px 0;white-space:{{.Space}};text-align:{{.Align}};border:none;font-variant-numeric:tabular-nums">{{.Body}}</td>{{end}}</tr>
+{{- if .Rows}}<table style="border-collapse:collapse;margin:0 0 6px;border:none;color:inherit;font-size:clamp(11px,1.5vw,13px)">
+<thead><tr style="background:none">{{range .Columns}}<th style="min-width:min({{.Width}}ch,8vw);padding:2px clamp(6px,.7vw,12px) 3px 0;white-space:nowrap;text-align:{{align .}};font-weight:500;border:none;border-bottom:1px solid rgba(128,128,128,.5)"><span style="opacity:.7">{{.Head}}</span></th>{{end}}</tr></thead>
+<tbody>{{range .Rows}}<tr style="background:none">{{range .Cells}}<td style="padding:2px clamp(6px,.7vw,12px) 2px 0;white-space:{{.Space}};text-align:{{.Align}};border:none;font-variant-numeric:tabular-nums">{{.Body}}</td>{{end}}</tr>
 {{end}}</tbody></table>{{end}}
 {{- with .More}}<div style="opacity:.7;margin:0 0 4px">{{.}}</div>{{end}}
 {{- range .Notes}}<div style="{{style .Tone}};white-space:pre-wrap;max-width:100ch">{{.Text}}</div>
@@ -52,6 +52,15 @@ type htmlCell struct {
 // longText is from how many characters on a cell may be broken into lines.
 const longText = 40
 
+// space says whether a text may be broken into lines where the page is narrow. A
+// name may not, although it may have hyphens.
+func space(text string) string {
+	if strings.Contains(text, ", ") || utf8.RuneCountInString(text) >= longText {
+		return "normal"
+	}
+	return "nowrap"
+}
+
 
 // html draws s for a page.
 func (s sheet) html() string {
@@ -70,11 +79,7 @@ func (s sheet) html() string {
 	for _, r := range s.Rows {
 		var cells []htmlCell
 		for _, c := range shown {
-			space := "nowrap"
-			if utf8.RuneCountInString(r.Cells[c].Text) >= longText {
-				space = "normal"
-			}
-			cells = append(cells, htmlCell{align(s.Columns[c]), space, r.Cells[c].html(r.Tone)})
+			cells = append(cells, htmlCell{align(s.Columns[c]), space(r.Cells[c].Text), r.Cells[c].html(r.Tone)})
 		}
 		page.Rows = append(page.Rows, struct{ Cells []htmlCell }{cells})
 	}

@@ -1,25 +1,32 @@
 #!/usr/bin/env python3
 """Takes the README's pictures: the quick-start in JupyterLab, killed in the middle and resumed.
 
+They are light and wide, dark and narrow, and on paper:
+
     OUTLAST_BINARY=./outlast .venv/bin/python scripts/screenshots.py
 
-Needs Chromium, and what 'make setup' installs. The pictures go to docs/images.
+Needs Chromium, what 'make setup' installs, and pdftoppm for the paper (Debian: poppler-utils). The pictures go to
+docs/images.
 """
 
 from __future__ import annotations
 
 import io
+import json
 import os
 import re
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
 import nbformat
-from PIL import Image
+from nbconvert import HTMLExporter
+from PIL import Image, ImageOps
+from playwright.sync_api import Browser
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -67,7 +74,30 @@ def cell_of(tab: Tab, index: int) -> bytes:
     return tab.cell(index).screenshot()
 
 
-def take(lab: Lab, tab: Tab) -> None:
+def darken(lab: Lab) -> None:
+    """Gives pages that are opened from now on the dark theme."""
+    themes = lab.folder.parent / "config/lab/user-settings/@jupyterlab/apputils-extension/themes.jupyterlab-settings"
+    themes.write_text(json.dumps({"theme": "JupyterLab Dark"}))
+
+
+def on_paper(browser: Browser, book: Path) -> bytes | None:
+    """The last two pages of the notebook's PDF, made as `jupyter nbconvert --to webpdf` does: how the run ended."""
+    if shutil.which("pdftoppm") is None:
+        return None
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "book.html"
+        html, _ = HTMLExporter(template_name="webpdf").from_notebook_node(nbformat.read(book, as_version=4))
+        page.write_text(html)
+        sheet = browser.new_page()
+        sheet.emulate_media(media="print")
+        sheet.goto(page.as_uri())
+        sheet.pdf(path=page.with_suffix(".pdf"), print_background=True)
+        sheet.close()
+        subprocess.run(["pdftoppm", "-r", "75", "-png", page.with_suffix(".pdf"), page.with_suffix("")], check=True)
+        return beside(*(p.read_bytes() for p in sorted(Path(folder).glob("book-*.png"))[-2:]))
+
+
+def take(lab: Lab, tab: Tab, book: Path) -> None:
     for index in range(4):
         tab.run(index)
     rig.wait_for("a run in the middle", lambda: running(lab, "cnn-small", 0.5), 300)
@@ -84,10 +114,36 @@ def take(lab: Lab, tab: Tab) -> None:
     rig.wait_for("the end of the cell", lambda: "[*]" not in tab.cell(resume).inner_text())
     results = tab.add("%results digits")
     tab.shows(results, "best")
-    tab.page.locator(".jp-OutputArea img, .jp-OutputArea svg[viewBox]").last.wait_for()
+    tab.cell(results).locator("img").wait_for()
     tab.cell(0).locator(".cm-content").click()  # away from what is shown
     write("results.png", cell_of(tab, results))
     write("resume.png", stacked(lost, cell_of(tab, resume)))
+    tab.save(book)
+
+    browser = tab.page.context.browser
+    darken(lab)
+    narrow = Tab(browser.new_page(viewport={"width": 700, "height": 1600}), lab, book)
+    narrow.page.locator(".jp-SideBar .lm-TabBar-tab").first.click()
+    narrow.cell(0).locator(".cm-content").click()
+    narrow.cell(results).locator("img").wait_for()
+    write("dark.png", cell_of(narrow, results))
+    if paper := on_paper(browser, book):
+        write("paper.png", paper)
+
+
+def beside(*pngs: bytes) -> bytes:
+    """Pages beside each other, without the empty end that they share."""
+    pages = [Image.open(io.BytesIO(p)).convert("L") for p in pngs]
+    height = max(ImageOps.invert(p).getbbox()[3] for p in pages) + 20
+    sheet = Image.new("RGB", (sum(p.width for p in pages), height), "white")
+    left = 0
+    for p in pngs:
+        page = Image.open(io.BytesIO(p)).convert("RGB")
+        sheet.paste(page, (left, 0))
+        left += page.width
+    out = io.BytesIO()
+    sheet.save(out, "PNG")
+    return out.getvalue()
 
 
 def stacked(*pngs: bytes) -> bytes:
@@ -118,7 +174,7 @@ def main() -> None:
                 book = lab.notebook("digits", *cells())
                 tab = Tab(browser.new_page(viewport={"width": 1180, "height": 2200}), lab, book)
                 tab.page.locator(".jp-SideBar .lm-TabBar-tab").first.click()  # closes the list of files
-                take(lab, tab)
+                take(lab, tab, book)
             finally:
                 lab.close()
     finally:
