@@ -73,7 +73,7 @@ func (o keepOptions) check(m *Magic, fs *pflag.FlagSet, word string) error {
 
 // start shows the card with the script and begins to watch. Run again, it
 // takes the place of the card before.
-func (k *keeper) start(ctx context.Context, c *Call, o keepOptions) { //nolint:contextcheck // the watch outlives the cell: stop ends it
+func (k *keeper) start(ctx context.Context, c *Call, o keepOptions) {
 	k.turn.Lock()
 	defer k.turn.Unlock()
 	k.stop()
@@ -90,7 +90,7 @@ func (k *keeper) start(ctx context.Context, c *Call, o keepOptions) { //nolint:c
 	k.note(func(state *keptAlive) { *state = s })
 	live := c.Screen.Live()
 	live.Update(k.card())
-	k.begin(live, o.dir, working)
+	k.begin(live, o.dir, working) //nolint:contextcheck // the watch outlives the cell: stop ends it
 	if err := (keepNote{Dir: o.dir, Every: o.every, Until: s.until}).write(k.deps.KeepNote); err != nil {
 		fmt.Fprintf(c.Stderr, "It ends with this kernel, also if that is restarted: %v\n", err)
 	}

@@ -52,16 +52,18 @@ func (d *Deps) list(c *Call) error {
 		indent = max(indent, len(names)+4)
 	}
 	text := func(width, _ int) string {
-		b := fmt.Sprintf("Outlast %s: training that outlives its runtime.\n\n", d.Version)
+		var b strings.Builder
+		fmt.Fprintf(&b, "Outlast %s: training that outlives its runtime.\n\n", d.Version)
 		for _, l := range lines {
 			room := 0
 			if width > 0 {
 				room = max(width-indent, indent)
 			}
 			short := strings.Join(wrap(l.short, room, ""), "\n"+strings.Repeat(" ", indent))
-			b += fmt.Sprintf("  %-*s%s\n", indent-2, l.names, short)
+			fmt.Fprintf(&b, "  %-*s%s\n", indent-2, l.names, short)
 		}
-		return b + "\nAny of them answers %NAME? and %NAME --help."
+		b.WriteString("\nAny of them answers %NAME? and %NAME --help.")
+		return b.String()
 	}
 	c.Screen.Show(View{Text: text(0, 0), Fit: text})
 	return nil

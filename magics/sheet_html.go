@@ -61,7 +61,6 @@ func space(text string) string {
 	return "nowrap"
 }
 
-
 // html draws s for a page.
 func (s sheet) html() string {
 	shown := s.fitting(0)
