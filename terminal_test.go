@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -28,6 +29,31 @@ func TestAViewWithoutALogIsWrittenWhenItChanges(t *testing.T) {
 		live.Update(magics.View{Text: text})
 	}
 	assert.Equal(t, "one\ntwo\n", out.String())
+}
+
+func TestConsolesAreKnownByTheirConnectionFile(t *testing.T) {
+	for file, want := range map[string]bool{
+		"/run/user/0/jupyter/kernel-4711.json":                          true,  // jupyter console, qtconsole
+		"/run/jupyter/kernel-0b1e7a2c-5f0e-4b8e-9c0d-1d5a6f7e8a9b.json": false, // a server
+		"/tmp/tmpab12cd.json":                                           false, // nbclient
+		"/tmp/kernel-.json":                                             false,
+		"kernel-12a.json":                                               false,
+	} {
+		assert.Equal(t, want, isConsole(file), file)
+	}
+}
+
+func TestWhatIsShownOnceFitsAndIsNotDrawnOver(t *testing.T) {
+	var out bytes.Buffer
+	view := magics.View{Text: "wide", Fit: func(width, _ int) string { return fmt.Sprint("in ", width) }}
+	assert.Equal(t, "in 40", fit(view, 40))
+	assert.Equal(t, "wide", fit(view, 0))
+	console := newTerminal(&out)
+	console.once = true
+	live := console.Live()
+	live.Update(magics.View{Text: "1", Log: func() []string { return []string{"a: running"} }})
+	live.Update(magics.View{Text: "2", Final: true, Log: func() []string { return nil }})
+	assert.Equal(t, "a: running\n2\n", out.String())
 }
 
 func TestWhereNobodyKnowsTheWidthTheTextIsShownAsItIs(t *testing.T) {

@@ -127,6 +127,7 @@ def test_a_run_is_told_as_a_log_and_ends_with_its_table(console: Console) -> Non
     assert "run: done, 2 of 2 models done" in shown
     assert shown.count("first") == 1, "one table, at the end"
     assert "pending" not in shown, "nothing that is long past"
+    assert "Keep-alive" not in shown, "a card that cannot be updated is not shown again"
     assert fits(shown.splitlines(), console.width), shown
 
     results = console.run("%results run")
