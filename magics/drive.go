@@ -41,6 +41,7 @@ func Drive(d *Deps) *Magic {
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
 		dir := d.dirFlag(fs)
 		client := fs.String("client", "", "with auth: `FILE` of an OAuth client, from Google's console; remembered")
+		paste := fs.Bool("paste", false, "with auth: open no browser here, and ask for the address it was led to")
 		return func(ctx context.Context, c *Call) error {
 			word := "status"
 			if len(c.Args) > 0 {
@@ -49,15 +50,15 @@ func Drive(d *Deps) *Magic {
 			if len(c.Args) != 1 && word != "use" && len(c.Args) > 0 || word == "use" && len(c.Args) != 2 {
 				return &UsageError{m, "it takes " + m.Args}
 			}
-			if *client != "" && word != "auth" {
-				return &UsageError{m, "--client goes with auth"}
+			if (*client != "" || *paste) && word != "auth" {
+				return &UsageError{m, "--client and --paste go with auth"}
 			}
 			switch word {
 			case "status":
 				c.Screen.Show(factsView(d.driveFacts(ctx, *dir)))
 				return nil
 			case "auth":
-				return d.auth(ctx, c, *client)
+				return d.auth(ctx, c, *client, *paste)
 			case "mount":
 				return d.mount(ctx, c)
 			case "use":

@@ -61,13 +61,17 @@ func TestDriveAuthOpensTheBrowser(t *testing.T) {
 }
 
 func TestDriveAuthWithoutABrowserAsksForTheAddress(t *testing.T) {
-	d, _ := signingIn(t, &signIn{address: "http://127.0.0.1:9/"})
-	c := typed{notebook: &notebook{}}
-	require.NoError(t, c.run(t.Context(), d, "drive auth"))
-	require.Len(t, c.notebook.handed, 1)
-	assert.NotContains(t, c.notebook.handed[0], "\n", "it is one line")
-	assert.Contains(t, c.out.String(), "paste it below")
-	assert.NotContains(t, c.out.String(), "Signed in")
+	s := &signIn{address: "http://127.0.0.1:9/"}
+	d, _ := signingIn(t, s)
+	for _, line := range []string{"drive auth", "drive auth --paste"} {
+		c := typed{notebook: &notebook{}}
+		require.NoError(t, c.run(t.Context(), d, line))
+		require.Len(t, c.notebook.handed, 1)
+		assert.NotContains(t, c.notebook.handed[0], "\n", "it is one line")
+		assert.Contains(t, c.out.String(), "paste it below")
+		assert.NotContains(t, c.out.String(), "Signed in")
+		s.browser = true // which is the server's, where nobody sits
+	}
 }
 
 // The line that a notebook's Python gets is one that it understands: what is

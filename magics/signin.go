@@ -39,9 +39,10 @@ func (d *Deps) mount(ctx context.Context, c *Call) error {
 }
 
 // auth signs in to Google Drive: on Colab with its own code, elsewhere, or where
-// a client is named, with a browser.
-func (d *Deps) auth(ctx context.Context, c *Call, client string) error {
-	if d.Host == HostColab && client == "" && c.Notebook != nil {
+// a client is named, with a browser: one here, unless paste says that it is on
+// another machine.
+func (d *Deps) auth(ctx context.Context, c *Call, client string, paste bool) error {
+	if d.Host == HostColab && client == "" && !paste && c.Notebook != nil {
 		return c.Notebook.Hand(ctx, colabAuth)
 	}
 	if client != "" {
@@ -51,7 +52,7 @@ func (d *Deps) auth(ctx context.Context, c *Call, client string) error {
 	if err != nil {
 		return err
 	}
-	opened := s.Browse(ctx)
+	opened := !paste && s.Browse(ctx)
 	if opened {
 		fmt.Fprint(c.Stdout, "Your browser asks now whether Outlast may keep files in your Google Drive. It will see only those it made itself.\n"+
 			"If it does not, open this link in it:\n\n")
@@ -81,9 +82,9 @@ func signedIn(account string) string {
 	return "Signed in to Google Drive as " + account + ". Runs that name no store use drive:Outlast, unless %drive use names another.\n"
 }
 
-// paste asks in Python for the address that the browser was led to, and hands it
+// pasting asks in Python for the address that the browser was led to, and hands it
 // to the sign-in that waits. What is typed is shown nowhere and kept nowhere.
-const paste = `import getpass, json, urllib.request
+const pasting = `import getpass, json, urllib.request
 pasted = getpass.getpass("Paste the address here, or only press Enter if the page said that it worked: ")
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 with opener.open(urllib.request.Request(address + "paste", data=pasted.encode())) as answer:
@@ -96,7 +97,7 @@ print(signed_in.replace("\x00", said["account"]), end="")
 
 // question returns the line of Python that asks. Its names are its own.
 func question(address string) string {
-	return "exec(" + literal(paste) + ", " + literal(map[string]string{"address": address, "signed_in": signedIn("\x00")}) + ")"
+	return "exec(" + literal(pasting) + ", " + literal(map[string]string{"address": address, "signed_in": signedIn("\x00")}) + ")"
 }
 
 // literal writes v, texts only, as both JSON and Python have it.
