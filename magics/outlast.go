@@ -41,7 +41,10 @@ func Outlast(d *Deps) *Magic {
 	return m
 }
 
-// list shows every magic with its one line.
+// listWidth is that of the list, in characters: every terminal shows it.
+const listWidth = 80
+
+// list writes every magic with its one line.
 func (d *Deps) list(c *Call) error {
 	type line struct{ names, short string }
 	var lines []line
@@ -51,22 +54,13 @@ func (d *Deps) list(c *Call) error {
 		lines = append(lines, line{names, each.Short})
 		indent = max(indent, len(names)+4)
 	}
-	text := func(width, _ int) string {
-		var b strings.Builder
-		fmt.Fprintf(&b, "Outlast %s: training that outlives its runtime.\n\n", d.Version)
-		for _, l := range lines {
-			room := 0
-			if width > 0 {
-				room = max(width-indent, indent)
-			}
-			short := strings.Join(wrap(l.short, room, ""), "\n"+strings.Repeat(" ", indent))
-			fmt.Fprintf(&b, "  %-*s%s\n", indent-2, l.names, short)
-		}
-		b.WriteString("\nAny of them answers %NAME? and %NAME --help.")
-		return b.String()
+	fmt.Fprintf(c.Stdout, "Outlast %s: training that outlives its runtime.\n\n", d.Version)
+	for _, l := range lines {
+		short := strings.Join(wrap(l.short, listWidth-indent, ""), "\n"+strings.Repeat(" ", indent))
+		fmt.Fprintf(c.Stdout, "  %-*s%s\n", indent-2, l.names, short)
 	}
-	c.Screen.Show(View{Text: text(0, 0), Fit: text})
-	return nil
+	_, err := fmt.Fprintln(c.Stdout, "\nAny of them answers %NAME? and %NAME --help.")
+	return err
 }
 
 // restartPython ends the notebook's Python and starts another. The runs in
