@@ -10,12 +10,10 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"outlast/checkpoint/durable"
@@ -353,68 +351,98 @@ func TestWhatTheUserSaysOfThreadsHolds(t *testing.T) {
 	require.Equal(t, []string{"0"}, lines(t, filepath.Join(r.Dir(), "a.threads")))
 }
 
-// Workers that wait leave the processor to others: it pays to pack them.
-func TestAutoPacksWhatPays(t *testing.T) {
-	var models []training.Model
-	for i := range 3 {
-		models = append(models, trainingtest.Model(fmt.Sprint("m", i), "hello", "restore", "slow 4ms", "train 800 every 300", "finish"))
+// background works r off until the test pauses it, and returns how to do that.
+func background(t *testing.T, s *training.Supervisor) (pause func() training.Status) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Work(ctx) }()
+	t.Cleanup(cancel)
+	return func() training.Status {
+		cancel()
+		require.ErrorIs(t, <-ended, training.ErrPaused)
+		return status(t, s.Run)
 	}
-	r := atOnce(t, training.ParallelAuto, models...)
-	s, err := work(t, r)
-	require.NoError(t, err)
-	for _, m := range models {
-		requireExact(t, r, m.Name, 800)
-	}
-	most, order := crowds(t, r)
-	require.GreaterOrEqual(t, most, 2, order)
-	require.Contains(t, strings.Join(s.Notes, "\n"), "2 models at once train ")
 }
 
-// Steps that exclude each other are as fast one after the other: the newest has
-// to wait, and is finished later.
-func TestAutoStopsWherePackingDoesNotPay(t *testing.T) {
-	var models []training.Model
-	for i := range 2 {
-		models = append(models, trainingtest.Model(fmt.Sprint("m", i), "hello", "restore", "exclusive turn", "slow 4ms", "train 1000 every 300", "finish"))
+// noted waits until the run has told something.
+func noted(t *testing.T, r *training.Run, text string) (s training.Status) {
+	t.Helper()
+	until(t, text, func() bool {
+		s = status(t, r)
+		return strings.Contains(strings.Join(s.Notes, "\n"), text)
+	})
+	return s
+}
+
+// Workers that wait leave the processor to others: it pays to pack them.
+func TestAutoPacksWhatPays(t *testing.T) {
+	script := []string{"hello", "restore", "slow 4ms", "train 50000 every 300", "finish"}
+	r := atOnce(t, training.ParallelAuto, trainingtest.Model("a", script...), trainingtest.Model("b", script...), trainingtest.Model("c", script...))
+	s, _ := supervisor(t, r)
+	pause := background(t, s)
+	seen := noted(t, r, "2 models at once train ")
+	require.NotZero(t, seen.Models[0].WorkerPID)
+	require.NotZero(t, seen.Models[1].WorkerPID)
+	for _, m := range pause().Models[:2] {
+		require.Equal(t, training.ModelPaused, m.State)
+		require.Equal(t, trainingtest.StateAfter(m.Step), trainingtest.State(m.Checkpoint.Path))
 	}
-	r := atOnce(t, training.ParallelAuto, models...)
+}
+
+// Steps that are in each other's way are slower side by side: the newest has to
+// wait until the other one is done.
+func TestAutoStopsWherePackingDoesNotPay(t *testing.T) {
+	script := []string{"hello", "restore", "exclusive turn", "slow 4ms", "train 50000 every 300", "finish"}
+	r := atOnce(t, training.ParallelAuto, trainingtest.Model("a", script...), trainingtest.Model("b", script...))
 	s, _ := supervisor(t, r)
 	training.SetPatience(s, 1500*time.Millisecond)
-	status, err := finish(t, s)
+	pause := background(t, s)
+	noted(t, r, "2 models at once are not worth it")
+	var seen training.Status
+	until(t, "the newest waits", func() bool { seen = status(t, r); return seen.Models[1].WorkerPID == 0 })
+	require.Equal(t, training.ModelRunning, seen.Models[0].State)
+	require.Equal(t, training.ModelPending, seen.Models[1].State)
+	require.Equal(t, seen.Models[1].Step, seen.Models[1].Checkpoint.Step, "nothing is to be done again")
+	pause()
+	_, order := crowds(t, r)
+	require.Equal(t, []string{"a", "b", "b paused", "a paused"}, order)
+	require.Equal(t, training.ModelPending, ledger(t, r, training.EntryEnd)[0].State, "nobody asked for a pause")
+}
+
+// Who had to wait goes on where it was, as soon as there is a place.
+func TestWhoHadToWaitGoesOn(t *testing.T) {
+	r := atOnce(t, training.ParallelAuto,
+		trainingtest.Model("a", "hello", "restore", "exclusive turn", "slow 4ms", "train 2000 every 300", "finish"),
+		trainingtest.Model("b", "hello", "restore", "@1 exclusive turn", "@1 slow 4ms", "@1 train 50000 every 300", "train 4000 every 300", "finish"))
+	s, _ := supervisor(t, r)
+	training.SetPatience(s, time.Second)
+	_, err := finish(t, s)
 	require.NoError(t, err)
-	for _, m := range models {
-		requireExact(t, r, m.Name, 1000)
-	}
-	require.Contains(t, strings.Join(status.Notes, "\n"), "2 models at once are not worth it")
-	most, order := crowds(t, r)
+	requireExact(t, r, "a", 2000)
+	requireExact(t, r, "b", 4000)
+	most, _ := crowds(t, r)
 	require.Equal(t, 2, most)
-	require.Equal(t, []string{"m0", "m1", "m1 paused", "m0 done", "m1", "m1 done"}, order)
-	require.Equal(t, 2, model(t, status, "m1").Attempts)
-	ends := ledger(t, r, training.EntryEnd)
-	require.Equal(t, training.ModelPending, ends[0].State, "nobody asked for a pause")
 }
 
 // What a GPU can bear is not known before a model was trained on it to its end.
 func TestAutoPacksADeviceOnlyOnceAPeakIsKnown(t *testing.T) {
 	peak := `event {"event":"finish","step":900,"metrics":{},"memory":{"peak_mib":1500}}`
-	var models []training.Model
-	for i := range 3 {
-		models = append(models, trainingtest.Model(fmt.Sprint("m", i), "hello", "note memory_fraction", "restore", "slow 4ms", "train 900 every 300", "final", peak))
+	script := func(steps string) []string {
+		return []string{"hello", "note memory_fraction", "restore", "slow 4ms", "train " + steps + " every 300", "final", peak}
 	}
-	r := onDevice(t, training.ParallelAuto, models...)
+	r := onDevice(t, training.ParallelAuto, trainingtest.Model("a", script("900")...), trainingtest.Model("b", script("50000")...), trainingtest.Model("c", script("50000")...))
 	s, _ := supervisor(t, r)
-	var asked atomic.Int64
 	s.Device = func(context.Context) (training.DeviceMemory, error) {
-		asked.Add(1)
 		return training.DeviceMemory{Free: 15000, Total: 15360}, nil
 	}
-	_, err := finish(t, s)
-	require.NoError(t, err)
-	most, order := crowds(t, r)
-	require.Equal(t, 2, most)
-	require.Equal(t, []string{"m0", "m0 done", "m1", "m2"}, order[:4])
-	require.Equal(t, []string{"0.85"}, lines(t, filepath.Join(r.Dir(), "m0.memory_fraction")))
-	require.Equal(t, []string{fmt.Sprint(1.2 * 1500 / 15360)}, lines(t, filepath.Join(r.Dir(), "m1.memory_fraction")), "a hard cap")
-	require.Positive(t, asked.Load())
-	assert.NotEmpty(t, order)
+	pause := background(t, s)
+	until(t, "two at work", func() bool { now := status(t, r); return now.Models[1].WorkerPID*now.Models[2].WorkerPID != 0 })
+	pause()
+	_, order := crowds(t, r)
+	require.Equal(t, []string{"a", "a done", "b", "c"}, order[:4])
+	require.Equal(t, []string{"0.85"}, lines(t, filepath.Join(r.Dir(), "a.memory_fraction")))
+	for _, name := range []string{"b", "c"} {
+		require.Equal(t, []string{fmt.Sprint(1.2 * 1500 / 15360)}, lines(t, filepath.Join(r.Dir(), name+".memory_fraction")), "a hard cap")
+	}
 }

@@ -190,7 +190,10 @@ func (w *worker) train(total, every int64) (exit int, over bool) {
 // spend is what takes the time of a step.
 func (w *worker) spend() {
 	if w.only != nil {
-		must(syscall.Flock(int(w.only.Fd()), syscall.LOCK_EX))
+		if syscall.Flock(int(w.only.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
+			must(syscall.Flock(int(w.only.Fd()), syscall.LOCK_EX))
+			time.Sleep(w.pace) // to make way costs time
+		}
 		defer func() { must(syscall.Flock(int(w.only.Fd()), syscall.LOCK_UN)) }()
 	}
 	time.Sleep(w.pace)
