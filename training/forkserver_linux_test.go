@@ -88,7 +88,7 @@ func TestTheEndOfAWorkerIsSeenBesideAServerThatStandsStill(t *testing.T) {
 	given := files(t)
 	path := filepath.Join(t.TempDir(), "job.json")
 	require.NoError(t, syscall.Mkfifo(path, 0o600)) // the worker waits there
-	p, err := f.fork(t.Context(), order{Job: path, Dir: "/"}, given)
+	p, err := f.fork(t.Context(), order{Job: path, Dir: "/", Env: map[string]string{}}, given)
 	require.NoError(t, err)
 	require.True(t, inGroup(p.pid(), p.pid()))
 	require.NoError(t, f.cmd.Process.Signal(syscall.SIGSTOP))

@@ -299,9 +299,6 @@ func (p *packer) explain(now time.Time) {
 		if n == 1 {
 			text = fmt.Sprintf("One model at a time: %s.", p.why)
 		}
-		if p.short == shortOfCores {
-			text += " --parallel N would give each model its share of the cores."
-		}
 		p.say(string(p.short), text)
 	}
 	p.settled, p.short = p.short != shortOfNothing, shortOfNothing

@@ -78,21 +78,22 @@ func TestWhetherOneMoreMayBegin(t *testing.T) {
 		want shortOf
 		says string
 	}{
-		"two on the cores of Colab":            {colab, shortOfNothing, ""},
-		"a third has no core":                  {with(colab, func(r *room) { r.crew = append(r.crew, at(1800, 0.9)) }), shortOfCores, "keep 1.8 of 2 cores busy"},
-		"one thread each, and a little more":   {with(colab, func(r *room) { r.busy, r.crew = 1.2, []load{at(1800, 1.2)} }), shortOfNothing, ""},
-		"one takes all cores":                  {with(colab, func(r *room) { r.busy, r.crew = 1.95, []load{at(1800, 1.95)} }), shortOfCores, "expected to take 1.9"},
-		"it just fits":                         {room{free: 1900*1.2 + 649, total: 12978, cores: 2, peak: 1900, busy: 0.5, crew: []load{at(2280, 0.5)}}, shortOfNothing, ""},
-		"it just does not":                     {room{free: 1900*1.2 + 648, total: 12978, cores: 2, peak: 1900, busy: 0.5, crew: []load{at(2280, 0.5)}}, shortOfMemory, "2.2 GiB of the machine's memory"},
-		"those at work may grow":               {room{free: 3000, total: 12978, cores: 2, peak: 1900, busy: 0.5, crew: []load{at(300, 0.5)}}, shortOfMemory, "371 MiB are to spare"},
-		"a small control group":                {room{free: 700, total: 2048, cores: 2, peak: 500, busy: 0.5, crew: []load{at(500, 0.5)}}, shortOfMemory, ""},
-		"two of 1.5 GiB on a T4":               {with(colab, onDevice(12900, 14910, capFor(1500), capFor(1500))), shortOfNothing, ""},
-		"two of 6 GiB on a T4":                 {with(colab, onDevice(8300, 14910, capFor(6000), capFor(6000))), shortOfDevice, "another one is expected to need 7.5 GiB of the device"},
-		"on a T4 that a notebook uses":         {with(colab, onDevice(4600, 6900, capFor(3000), capFor(3000))), shortOfDevice, ""},
-		"on an L4 that others begin to use":    {with(colab, onDevice(3000, 22500, capFor(3000), capFor(3000))), shortOfDevice, ""},
-		"a dozen on an H100":                   {room{free: 100e3, total: 128e3, cores: 16, peak: 3000, busy: 1, crew: many(11, at(3000, 1)), device: &deviceRoom{free: 30e3, idle: 80900, caps: many(11, capFor(4000)), next: capFor(4000)}}, shortOfNothing, ""},
-		"on an H100 the memory is given away":  {room{free: 100e3, total: 128e3, cores: 32, peak: 3000, busy: 1, crew: many(14, at(3000, 1)), device: &deviceRoom{free: 30e3, idle: 80900, caps: many(14, capFor(4000)), next: capFor(4000)}}, shortOfDevice, ""},
-		"caps count though little is used yet": {with(colab, onDevice(14500, 14910, capFor(5000), capFor(6500))), shortOfDevice, ""},
+		"two on the cores of Colab":             {colab, shortOfNothing, ""},
+		"a third has no core":                   {with(colab, func(r *room) { r.crew = append(r.crew, at(1800, 0.9)) }), shortOfCores, "keep 1.8 of 2 cores busy"},
+		"one thread each, and a little more":    {with(colab, func(r *room) { r.busy, r.crew = 1.2, []load{at(1800, 1.2)} }), shortOfNothing, ""},
+		"threads that wait keep all cores busy": {with(colab, func(r *room) { r.busy, r.crew = 1.95, []load{at(1800, 1.95)} }), shortOfNothing, ""},
+		"more than cores, but light":            {with(colab, func(r *room) { r.busy, r.crew = 0.2, many(2, at(1800, 0.2)) }), shortOfNothing, ""},
+		"it just fits":                          {room{free: 1900*1.2 + 649, total: 12978, cores: 2, peak: 1900, busy: 0.5, crew: []load{at(2280, 0.5)}}, shortOfNothing, ""},
+		"it just does not":                      {room{free: 1900*1.2 + 648, total: 12978, cores: 2, peak: 1900, busy: 0.5, crew: []load{at(2280, 0.5)}}, shortOfMemory, "2.2 GiB of the machine's memory"},
+		"those at work may grow":                {room{free: 3000, total: 12978, cores: 2, peak: 1900, busy: 0.5, crew: []load{at(300, 0.5)}}, shortOfMemory, "371 MiB are to spare"},
+		"a small control group":                 {room{free: 700, total: 2048, cores: 2, peak: 500, busy: 0.5, crew: []load{at(500, 0.5)}}, shortOfMemory, ""},
+		"two of 1.5 GiB on a T4":                {with(colab, onDevice(12900, 14910, capFor(1500), capFor(1500))), shortOfNothing, ""},
+		"two of 6 GiB on a T4":                  {with(colab, onDevice(8300, 14910, capFor(6000), capFor(6000))), shortOfDevice, "another one is expected to need 7.5 GiB of the device"},
+		"on a T4 that a notebook uses":          {with(colab, onDevice(4600, 6900, capFor(3000), capFor(3000))), shortOfDevice, ""},
+		"on an L4 that others begin to use":     {with(colab, onDevice(3000, 22500, capFor(3000), capFor(3000))), shortOfDevice, ""},
+		"a dozen on an H100":                    {room{free: 100e3, total: 128e3, cores: 16, peak: 3000, busy: 1, crew: many(11, at(3000, 1)), device: &deviceRoom{free: 30e3, idle: 80900, caps: many(11, capFor(4000)), next: capFor(4000)}}, shortOfNothing, ""},
+		"on an H100 the memory is given away":   {room{free: 100e3, total: 128e3, cores: 32, peak: 3000, busy: 1, crew: many(14, at(3000, 1)), device: &deviceRoom{free: 30e3, idle: 80900, caps: many(14, capFor(4000)), next: capFor(4000)}}, shortOfDevice, ""},
+		"caps count though little is used yet":  {with(colab, onDevice(14500, 14910, capFor(5000), capFor(6500))), shortOfDevice, ""},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -16,8 +16,10 @@ const (
 	// smallestCap is the least that a worker may use of a device, in MiB: a
 	// library of kernels alone takes some.
 	smallestCap = 256
-	// coresSlack is how far the use of cores may go beyond them: a program of one
-	// thread uses a little more than one, and whether it pays is measured anyway.
+	// coresSlack is how far the use of cores may go beyond them. As long as there
+	// is one for each model their use does not count at all: a library whose
+	// threads wait for work keeps them busy for nothing, and whether another model
+	// pays is measured.
 	coresSlack = 0.5
 )
 
@@ -64,7 +66,7 @@ func (r room) admit() (short shortOf, why string) {
 	if free < need {
 		return shortOfMemory, fmt.Sprintf("another one is expected to need %s of the machine's memory, and %s are to spare", size(need), size(max(0, free)))
 	}
-	if used+r.busy > r.cores+coresSlack {
+	if float64(len(r.crew)) >= r.cores && used+r.busy > r.cores+coresSlack {
 		return shortOfCores, fmt.Sprintf("those at work keep %.1f of %g cores busy, and another one is expected to take %.1f", used, r.cores, r.busy)
 	}
 	if r.device != nil {
