@@ -221,18 +221,30 @@ func (r *Run) killWorkers() (any bool) {
 // it, and returns the last one. It returns early, with ctx's error, when ctx
 // ends; the run goes on.
 func (r *Run) Follow(ctx context.Context, every time.Duration, fn func(Status)) (Status, error) {
-	tick := time.NewTicker(every)
-	defer tick.Stop()
 	for {
 		s, alive, err := r.status()
 		if err != nil || !alive {
 			return s, err
 		}
 		fn(s)
+		if err := r.linger(ctx, every); err != nil {
+			return s, err
+		}
+	}
+}
+
+// linger waits for a while, or until nobody works on r, or ctx ends.
+func (r *Run) linger(ctx context.Context, span time.Duration) error {
+	tick := time.NewTicker(min(span, pollInterval))
+	defer tick.Stop()
+	for end := time.Now().Add(span); ; {
 		select {
 		case <-ctx.Done():
-			return s, ctx.Err()
-		case <-tick.C:
+			return ctx.Err()
+		case now := <-tick.C:
+			if alive, _ := r.supervisor(); !alive || !now.Before(end) {
+				return nil
+			}
 		}
 	}
 }

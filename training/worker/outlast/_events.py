@@ -17,6 +17,8 @@ PROTOCOL = 1
 # is gone, and a worker without one must not go on.
 ORPHANED = 74
 
+_encode = json.JSONEncoder(allow_nan=False).encode
+
 
 def plain(value: Any) -> Any:
     """Gives a float that JSON lacks (nan, inf) the form of a string."""
@@ -79,4 +81,8 @@ class Events:
 
 
 def _line(event: str, fields: dict[str, Any]) -> str:
-    return json.dumps({"event": event, **plain(fields)}, allow_nan=False) + "\n"
+    fields = {"event": event, **fields}
+    try:
+        return _encode(fields) + "\n"
+    except ValueError:  # nan or inf
+        return _encode(plain(fields)) + "\n"
