@@ -5,8 +5,7 @@ import (
 	"fmt"
 )
 
-// ProtocolVersion is the version of the worker protocol, section 7 of
-// ARCHITECTURE.md.
+// ProtocolVersion is the version of the worker protocol of docs/formats.md.
 const ProtocolVersion = 1
 
 // exitPaused is the status of a worker that saved and ended because it was
