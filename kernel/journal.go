@@ -27,14 +27,14 @@ const (
 	// segmentSize is how much goes into one file. The oldest file goes first.
 	segmentSize = 8 << 20
 	// maxJournalQueue is how much may wait for a slow disk, in bytes.
-	maxJournalQueue = 64 << 20
+	maxJournalQueue = 128 << 20
 	// journalDelay is how long output waits for more, to be written with it.
 	journalDelay = 50 * time.Millisecond
 	// journalPatience is how long output waits while more of it comes: who looks
 	// on goes first.
 	journalPatience = time.Second
 	// journalHurry is how much waits no longer, in bytes.
-	journalHurry = 48 << 20
+	journalHurry = 64 << 20
 	// journalOverhead is what an entry takes beside its content, about, in bytes.
 	journalOverhead = 1 << 10
 	// journalBatch is where a write is long enough, in bytes.
@@ -181,6 +181,9 @@ func (j *journal) note(m *jupyter.Message) {
 	if j.soon == nil {
 		j.oldest = j.newest
 		j.soon = time.AfterFunc(journalDelay, j.look)
+	}
+	if j.queued >= journalHurry && j.queued-size < journalHurry {
+		j.soon.Reset(0) // at once, before there is more than may wait
 	}
 }
 
