@@ -191,6 +191,9 @@ func (p *Proxy) runCell(ctx context.Context, x *execution) {
 	}
 	p.reply(x.route, reply, metadata)
 	p.publishStatus(jupyter.Idle, request)
+	if x.aside {
+		p.stillWorking(true)
+	}
 	p.abort(doomed)
 	p.lane.finished(x)
 }

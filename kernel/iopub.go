@@ -33,7 +33,7 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 		return
 	}
 	if state == jupyter.Busy && r != nil && r.cell != nil {
-		p.working.childBegins(r.request)
+		p.working.childBegins(r.request, func() bool { return p.routes.hasReply(r) })
 		if r.cell.claim.Lines > 0 {
 			return // we have said so when its magics began
 		}

@@ -126,6 +126,13 @@ func (t *routes) reply(id string) *route {
 	return nil
 }
 
+// hasReply reports whether a request was replied to.
+func (t *routes) hasReply(r *route) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return r.replied
+}
+
 // idle takes note that a request causes nothing more.
 func (t *routes) idle(r *route) {
 	t.mu.Lock()

@@ -111,14 +111,15 @@ func (p *Proxy) abortCell(x *execution) {
 	p.publishStatus(jupyter.Idle, x.route.request)
 }
 
-// stillWorking follows an idle with the busy of what goes on beside it. Of the
-// child's own cell it speaks after an idle of ours only: the child's are as they
-// would be without us.
-func (p *Proxy) stillWorking(ours bool) {
+// stillWorking follows an idle with the busy of what goes on beside it. beside
+// says that the idle is of a cell that was answered beside others: then the
+// child's own may be among them. What the child says itself is as it would be
+// without us.
+func (p *Proxy) stillWorking(beside bool) {
 	p.working.mu.Lock() // what ends now says so after us
 	defer p.working.mu.Unlock()
 	m := p.working.now()
-	if m == nil && ours {
+	if m == nil && beside {
 		m = p.working.child
 	}
 	if m != nil {
@@ -133,7 +134,7 @@ func (p *Proxy) publishStatus(s jupyter.State, request *jupyter.Message) {
 	}
 	p.publish(jupyter.TypeStatus, request, jupyter.KernelStatusContent{State: s})
 	if s == jupyter.Idle {
-		p.stillWorking(true)
+		p.stillWorking(false)
 	}
 }
 
@@ -157,6 +158,9 @@ func (p *Proxy) fromChild(g *generation, c channel, frames [][]byte) {
 		return
 	}
 	var doomed []*execution
+	if r.cell != nil {
+		p.working.childEnds(r.request)
+	}
 	if r.cell != nil && failed(m) {
 		doomed = p.lane.doom(r.cell)
 	}

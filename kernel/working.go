@@ -26,11 +26,14 @@ func (w *working) now() *jupyter.Message {
 }
 
 // childBegins and childEnds follow what the child says of its cells. An end is
-// noted before it is told.
-func (w *working) childBegins(request *jupyter.Message) {
+// noted before it is told. The reply is one too, and may overtake the busy: over
+// reports whether it has come.
+func (w *working) childBegins(request *jupyter.Message, over func() bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.child = request
+	if !over() {
+		w.child = request
+	}
 }
 
 func (w *working) childEnds(request *jupyter.Message) {
@@ -84,6 +87,7 @@ func (p *Proxy) hold(request *jupyter.Message, on bool) {
 	}
 	if p.working.let(request) {
 		p.publishStatus(jupyter.Idle, request)
+		p.stillWorking(true)
 	}
 }
 
