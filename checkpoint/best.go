@@ -98,8 +98,25 @@ func BestInStore(ctx context.Context, store Store, run string) (Best, error) {
 			KeepBest string `json:"keep_best"`
 		} `json:"settings"`
 	}
-	if json.Unmarshal(data, &plan) != nil {
-		return Best{}, nil //nolint:nilerr // whoever resumes says what is wrong with it
+	if err := json.Unmarshal(data, &plan); err != nil { // it might have asked to keep what is about to go
+		return Best{}, &planError{run, err}
 	}
 	return ParseBest(plan.Settings.KeepBest)
+}
+
+// A planError is a plan in a store that cannot be read.
+type planError struct {
+	run string
+	err error
+}
+
+func (e *planError) Error() string {
+	return "read the plan of run " + e.run + " in the store: it is damaged: " + e.err.Error()
+}
+
+func (e *planError) Unwrap() error { return e.err }
+
+// Cure says what to do.
+func (e *planError) Cure() string {
+	return "say which to keep with --keep-best METRIC; where the run's folder still is, resuming it writes the plan anew"
 }

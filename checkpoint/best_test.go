@@ -197,6 +197,11 @@ func TestCleaningAStoreKeepsTheBest(t *testing.T) {
 		best, err = checkpoint.BestInStore(t.Context(), s, run)
 		require.NoError(t, err)
 		require.Equal(t, checkpoint.Best{Metric: "accuracy", Max: true}, best)
+		torn := plan[:len(plan)-3]
+		_, err = s.Put(t.Context(), run+"/run.json", strings.NewReader(torn), durable.Digest{Size: int64(len(torn))})
+		require.NoError(t, err)
+		_, err = checkpoint.BestInStore(t.Context(), s, run)
+		require.ErrorContains(t, err, "damaged", "what is to be kept is not guessed")
 
 		report, err := checkpoint.PruneStore(t.Context(), s, run, checkpoint.PruneOptions{Keep: 1, Best: best})
 		require.NoError(t, err)
