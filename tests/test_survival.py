@@ -84,8 +84,8 @@ def test_the_run_survives_the_kernel_and_resumes_after_its_own_death(
     assert_same_as(reference, data)
 
 
-def test_an_empty_machine_resumes_from_the_store_alone(plan: Path, reference: dict[str, str], tmp_path: Path) -> None:
-    data, store = tmp_path / "data", tmp_path / "store"
+def lose_in_the_middle(plan: Path, data: Path, store: Path) -> None:
+    """Trains until a checkpoint is in the store, then takes the machine away with all that it has."""
     start_detached(plan, data, "--store", store)
     state = in_the_middle(data, "wide", 40)
     rig.wait_for(
@@ -93,6 +93,11 @@ def test_an_empty_machine_resumes_from_the_store_alone(plan: Path, reference: di
     )
     kill_run(state)
     shutil.rmtree(data)
+
+
+def test_an_empty_machine_resumes_from_the_store_alone(plan: Path, reference: dict[str, str], tmp_path: Path) -> None:
+    data, store = tmp_path / "data", tmp_path / "store"
+    lose_in_the_middle(plan, data, store)
 
     fresh = tmp_path / "fresh"
     done = rig.outlast("resume", "--store", store, "--dir", fresh)
@@ -167,13 +172,7 @@ def test_stop_pauses_and_the_exit_status_says_so(plan: Path, reference: dict[str
 
 def test_the_same_command_goes_on_on_an_empty_machine(plan: Path, reference: dict[str, str], tmp_path: Path) -> None:
     data, store = tmp_path / "data", tmp_path / "store"
-    start_detached(plan, data, "--store", store)
-    state = in_the_middle(data, "wide", 40)
-    rig.wait_for(
-        "a copy of a checkpoint", lambda: list(store.glob("survivors/models/wide/checkpoints/*/manifest.json"))
-    )
-    kill_run(state)
-    shutil.rmtree(data)
+    lose_in_the_middle(plan, data, store)
 
     done = rig.outlast("train", plan, "--dir", data, "--store", store)
     assert "going on with it" in done.stdout

@@ -25,7 +25,9 @@ import (
 )
 
 // desktop is the user's own client, as its owner made it in Google's console.
-var desktop = drivetest.Client{ID: "123-abc.apps.googleusercontent.com", Secret: "GOCSPX-the-client-secret"} //nolint:gochecknoglobals // a constant
+func desktop() drivetest.Client {
+	return drivetest.Client{ID: "123-abc.apps.googleusercontent.com", Secret: "GOCSPX-the-client-secret"}
+}
 
 // clientFile writes c as Google's console gives it. What it says of Google's
 // addresses is wrong: it is not to be believed.
@@ -46,7 +48,7 @@ func clientFile(t *testing.T, kind string, c drivetest.Client) string {
 func desk(t *testing.T) (*drivetest.Server, drive.Config) {
 	t.Helper()
 	server := drivetest.Start(t, drivetest.Options{Auth: true})
-	server.Register(desktop)
+	server.Register(desktop())
 	cfg := signedIn(server)
 	cfg.SignIn = filepath.Join(t.TempDir(), "config", "outlast", "drive.json")
 	return server, cfg
@@ -110,7 +112,7 @@ func signInAs(t *testing.T, cfg drive.Config, client string) {
 
 func TestSignInWithABrowserOpensTheStore(t *testing.T) {
 	server, cfg := desk(t)
-	s := begin(t, cfg, clientFile(t, "installed", desktop))
+	s := begin(t, cfg, clientFile(t, "installed", desktop()))
 	require.True(t, strings.HasPrefix(s.Link(), server.URL+"/auth?"), "the file's own address is not believed")
 	code, text := browse(t, s.Start())
 	require.Equal(t, http.StatusOK, code)
@@ -151,7 +153,7 @@ func requirePrivate(t *testing.T, path string) {
 // On JupyterHub, or over ssh, the browser is on another machine.
 func TestAddressFromABrowserElsewhereIsPasted(t *testing.T) {
 	server, cfg := desk(t)
-	client := clientFile(t, "installed", desktop)
+	client := clientFile(t, "installed", desktop())
 	other := begin(t, cfg, client)
 	s := begin(t, cfg, client)
 	address := elsewhere(t, s.Link())
@@ -180,7 +182,7 @@ func TestAddressFromABrowserElsewhereIsPasted(t *testing.T) {
 // A notebook's Python hands over what was pasted, and is told how it went.
 func TestPastedAddressMayComeFromPython(t *testing.T) {
 	_, cfg := desk(t)
-	s := begin(t, cfg, clientFile(t, "installed", desktop))
+	s := begin(t, cfg, clientFile(t, "installed", desktop()))
 	post := func(text string) (said map[string]string) {
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.Address()+"paste", strings.NewReader(text))
 		require.NoError(t, err)
@@ -198,7 +200,7 @@ func TestPastedAddressMayComeFromPython(t *testing.T) {
 // Who knows where the sign-in listens, and not what it has asked, gets nowhere.
 func TestAnswersToOthersAreRefused(t *testing.T) {
 	server, cfg := desk(t)
-	s := begin(t, cfg, clientFile(t, "installed", desktop))
+	s := begin(t, cfg, clientFile(t, "installed", desktop()))
 	for path, want := range map[string]int{
 		"?code=4/0stolen&state=guessed": http.StatusBadRequest, "?code=4/0stolen": http.StatusBadRequest, "": http.StatusBadRequest,
 		"favicon.ico": http.StatusNotFound, "start/guessed": http.StatusNotFound,
@@ -216,7 +218,7 @@ func TestAnswersToOthersAreRefused(t *testing.T) {
 // What a browser is started with can be seen by other users of the machine.
 func TestAddressThatABrowserIsStartedWithIsGoodOnce(t *testing.T) {
 	_, cfg := desk(t)
-	s := begin(t, cfg, clientFile(t, "installed", desktop))
+	s := begin(t, cfg, clientFile(t, "installed", desktop()))
 	u, err := url.Parse(s.Link())
 	require.NoError(t, err)
 	for name, values := range u.Query() {
@@ -224,7 +226,7 @@ func TestAddressThatABrowserIsStartedWithIsGoodOnce(t *testing.T) {
 			require.NotContains(t, s.Start(), values[0])
 		}
 	}
-	require.NotContains(t, s.Link(), desktop.Secret)
+	require.NotContains(t, s.Link(), desktop().Secret)
 	elsewhere(t, s.Start()) // leads on
 	code, text := browse(t, s.Start())
 	require.Equal(t, http.StatusGone, code)
@@ -238,9 +240,9 @@ func TestSignInThatFailsSaysWhatToDo(t *testing.T) {
 		why     string
 		cure    string
 	}{
-		"declined":           {drivetest.Consent{Denied: true}, desktop, "declined", "test users"},
-		"box not ticked":     {drivetest.Consent{Scopes: []string{"openid"}}, desktop, "does not cover Drive", "leave the box"},
-		"secret was changed": {drivetest.Consent{}, drivetest.Client{ID: desktop.ID, Secret: "old"}, "invalid_client", "--client FILE"},
+		"declined":           {drivetest.Consent{Denied: true}, desktop(), "declined", "test users"},
+		"box not ticked":     {drivetest.Consent{Scopes: []string{"openid"}}, desktop(), "does not cover Drive", "leave the box"},
+		"secret was changed": {drivetest.Consent{}, drivetest.Client{ID: desktop().ID, Secret: "old"}, "invalid_client", "--client FILE"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server, cfg := desk(t)
@@ -262,7 +264,7 @@ func TestSignInThatFailsSaysWhatToDo(t *testing.T) {
 func TestSignInBeforeTheAPIIsEnabledIsKept(t *testing.T) {
 	server, cfg := desk(t)
 	server.Inject(drivetest.Fault{Op: drivetest.OpAbout, Kind: drivetest.NotEnabled})
-	s := begin(t, cfg, clientFile(t, "installed", desktop))
+	s := begin(t, cfg, clientFile(t, "installed", desktop()))
 	browse(t, s.Start())
 	_, err := wait(t, s)
 	var problem *drive.AccessError
@@ -274,8 +276,8 @@ func TestSignInBeforeTheAPIIsEnabledIsKept(t *testing.T) {
 func TestFilesThatAreNoDesktopClientAreExplained(t *testing.T) {
 	_, cfg := desk(t)
 	for name, test := range map[string]struct{ file, why string }{
-		"of a web server":    {clientFile(t, "web", desktop), "Web application"},
-		"of no kind":         {clientFile(t, "other", desktop), "no OAuth client"},
+		"of a web server":    {clientFile(t, "web", desktop()), "Web application"},
+		"of no kind":         {clientFile(t, "other", desktop()), "no OAuth client"},
 		"of a robot":         {serviceFile(t), "GOOGLE_APPLICATION_CREDENTIALS"},
 		"not there":          {"/no/such/file.json", "no such file"},
 		"none was ever made": {"", "no OAuth client is known"},
@@ -292,7 +294,7 @@ func TestFilesThatAreNoDesktopClientAreExplained(t *testing.T) {
 
 func TestSignInThatIsInterruptedListensNoMore(t *testing.T) {
 	_, cfg := desk(t)
-	s := begin(t, cfg, clientFile(t, "installed", desktop))
+	s := begin(t, cfg, clientFile(t, "installed", desktop()))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := s.Wait(ctx)
@@ -313,7 +315,7 @@ func TestSignInThatIsInterruptedListensNoMore(t *testing.T) {
 func TestRenewedSignInIsKeptForEverybody(t *testing.T) {
 	server, cfg := desk(t)
 	server.Rotate()
-	signInAs(t, cfg, clientFile(t, "installed", desktop))
+	signInAs(t, cfg, clientFile(t, "installed", desktop()))
 	stores := []*drive.Store{open(t, cfg), open(t, cfg)}
 	for round := range 5 {
 		server.Withdraw() // access tokens alone
@@ -341,7 +343,7 @@ func TestRenewedSignInIsKeptForEverybody(t *testing.T) {
 // A code that was exchanged is worth nothing to who finds it in a history.
 func TestCodeIsGoodOnce(t *testing.T) {
 	server, cfg := desk(t)
-	s := begin(t, cfg, clientFile(t, "installed", desktop))
+	s := begin(t, cfg, clientFile(t, "installed", desktop()))
 	address := elsewhere(t, s.Link())
 	require.NoError(t, s.Paste(address))
 	_, err := wait(t, s)
@@ -356,7 +358,7 @@ func TestCodeIsGoodOnce(t *testing.T) {
 
 func TestSignInThatWasWithdrawnIsExplained(t *testing.T) {
 	server, cfg := desk(t)
-	signInAs(t, cfg, clientFile(t, "installed", desktop))
+	signInAs(t, cfg, clientFile(t, "installed", desktop()))
 	s := open(t, cfg)
 	put(t, s, "a", []byte("a"))
 	server.Withdraw()
@@ -374,7 +376,7 @@ func TestSignInThatWasWithdrawnIsExplained(t *testing.T) {
 // Who is asked first: a file that was named, a sign-in, what other tools left.
 func TestOrderOfSignIns(t *testing.T) {
 	_, cfg := desk(t)
-	signInAs(t, cfg, clientFile(t, "installed", desktop))
+	signInAs(t, cfg, clientFile(t, "installed", desktop()))
 	by := func(cfg drive.Config) string { return open(t, cfg).SignedInBy() }
 	cfg.CredentialFiles = []string{userFile(t)}
 	require.Contains(t, by(cfg), "%drive auth")
@@ -399,7 +401,7 @@ func TestSignInTellsNoSecret(t *testing.T) {
 	server, cfg := desk(t)
 	var told bytes.Buffer
 	cfg.Log = slog.New(slog.NewTextHandler(&told, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s := begin(t, cfg, clientFile(t, "installed", desktop))
+	s := begin(t, cfg, clientFile(t, "installed", desktop()))
 	told.WriteString(s.Link() + s.Start() + s.Address())
 	_, text := browse(t, s.Start())
 	account, err := wait(t, s)
@@ -416,7 +418,7 @@ func TestSignInTellsNoSecret(t *testing.T) {
 	require.NotErrorIs(t, err, checkpoint.ErrNotFound)
 	secrets := append(server.Tokens(), server.RefreshTokens()...)
 	require.Greater(t, len(secrets), 2)
-	for _, secret := range append(secrets, desktop.Secret, "4/0") {
+	for _, secret := range append(secrets, desktop().Secret, "4/0") {
 		require.NotContains(t, told.String(), secret)
 	}
 }
