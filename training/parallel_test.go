@@ -437,7 +437,7 @@ func TestAutoPacksADeviceOnlyOnceAPeakIsKnown(t *testing.T) {
 		return training.DeviceMemory{Free: 15000, Total: 15360}, nil
 	}
 	pause := background(t, s)
-	until(t, "two at work", func() bool { now := status(t, r); return now.Models[1].WorkerPID*now.Models[2].WorkerPID != 0 })
+	until(t, "two at work", func() bool { now := status(t, r); return now.Models[1].Step*now.Models[2].Step != 0 })
 	pause()
 	_, order := crowds(t, r)
 	require.Equal(t, []string{"a", "a done", "b", "c"}, order[:4])
