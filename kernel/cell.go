@@ -32,8 +32,8 @@ type sink interface {
 	eval(ctx context.Context, expr string) (json.RawMessage, error)
 	exec(ctx context.Context, code string) error
 	restart(ctx context.Context) error
-	// kept returns what the journal has of a cell; again shows it.
-	kept(count int) (lines []journalLine, lost bool, err error)
+	// kept hands over what the journal has of a cell; again shows it.
+	kept(count int, see func(journalLine)) (lost bool, err error)
 	again(line journalLine)
 	// hand has Python run code as a part of the cell.
 	hand(ctx context.Context, code string) error

@@ -16,7 +16,7 @@ type ebb struct {
 
 const (
 	ebbBytes = 32 << 20
-	ebbDelay = 2 * time.Second // the flood is over then, or goes on
+	ebbDelay = 2 * time.Second
 )
 
 // passed counts output.
@@ -26,12 +26,16 @@ func (e *ebb) passed(frames [][]byte) {
 		size += len(f)
 	}
 	if e.bytes.Add(int64(size)) > ebbBytes && e.pending.CompareAndSwap(false, true) {
+		e.bytes.Store(0)
 		time.AfterFunc(ebbDelay, e.giveBack)
 	}
 }
 
 func (e *ebb) giveBack() {
-	e.bytes.Store(0)
+	if e.bytes.Swap(0) > ebbBytes { // it goes on, and would take it all again
+		time.AfterFunc(ebbDelay, e.giveBack)
+		return
+	}
 	e.pending.Store(false)
 	debug.FreeOSMemory()
 }

@@ -59,14 +59,28 @@ func (p *process) memory(t *testing.T, name string) int64 {
 	return kib << 10
 }
 
-func (p *process) subscribe(t *testing.T) *kerneltest.Conn {
+// subscribe connects a subscriber, and has front print until it hears that.
+func (p *process) subscribe(t *testing.T, front *kerneltest.Frontend) *kerneltest.Conn {
 	t.Helper()
 	network, address := p.connection.Address(p.connection.IOPub)
 	c, err := kerneltest.Dial(network, address, kerneltest.Sub, "")
 	require.NoError(t, err)
 	t.Cleanup(c.Close)
 	require.NoError(t, c.Send([]byte{1}))
-	return c
+	heard := make(chan error, 1)
+	go func() {
+		_, err := c.Receive()
+		heard <- err
+	}()
+	for {
+		front.Run("print up")
+		select {
+		case err := <-heard:
+			require.NoError(t, err)
+			return c
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 func TestAStalledSubscriberCostsTheOthersNothing(t *testing.T) {
@@ -80,8 +94,7 @@ func TestAStalledSubscriberCostsTheOthersNothing(t *testing.T) {
 	p := spawn(t, kerneltest.Child{}, jupyter.TCP)
 	front := kerneltest.NewFrontend(t, p.connection)
 	front.Nudge()
-	front.Run("print up")
-	stalled, healthy := p.subscribe(t), p.subscribe(t)
+	stalled, healthy := p.subscribe(t, front), p.subscribe(t, front)
 	signer, err := jupyter.NewSigner(p.connection.Scheme, p.connection.Key)
 	require.NoError(t, err)
 

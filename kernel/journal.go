@@ -17,15 +17,20 @@ import (
 	"sync"
 	"time"
 
+	"github.com/klauspost/compress/s2"
+
 	"outlast/kernel/jupyter"
 )
 
 // Bounds of the journal.
 const (
-	// defaultJournal is how much output of a session is kept, in bytes.
+	// defaultJournal is how much output of a session is kept, in bytes, as it is
+	// when it is read again; on disk it takes less.
 	defaultJournal = 256 << 20
-	// segmentSize is how much goes into one file. The oldest file goes first.
+	// segmentSize is how much of it goes into one file. The oldest file goes first.
 	segmentSize = 8 << 20
+	// journalBlock is how much is compressed at a time, in bytes.
+	journalBlock = 128 << 10
 	// maxJournalQueue is how much may wait for a slow disk, in bytes.
 	maxJournalQueue = 128 << 20
 	// journalDelay is how long output waits for more, to be written with it.
@@ -34,7 +39,7 @@ const (
 	// on goes first.
 	journalPatience = time.Second
 	// journalHurry is how much waits no longer, in bytes.
-	journalHurry = 64 << 20
+	journalHurry = 16 << 20
 	// journalOverhead is what an entry takes beside its content, about, in bytes.
 	journalOverhead = 1 << 10
 	// journalBatch is where a write is long enough, in bytes.
@@ -47,7 +52,9 @@ const (
 // front end that was away. It is not synced: it outlives a front end, not the
 // machine. It ends with its session.
 //
-// A segment is a file of JSON lines, each one output of one cell.
+// A segment is a file of JSON lines, each one output of one cell. It is
+// compressed (S2, a dialect of Snappy), because that takes less time than the
+// kernel takes for the pages of what a cell usually prints.
 type journal struct {
 	dir   string
 	limit int64
@@ -64,10 +71,18 @@ type journal struct {
 	ended  bool
 	cells  []*journalCell // oldest first
 	byID   map[string]*journalCell
-	sizes  []int64 // of the segments that are kept; the first has number base
+	kept   []journalSegment // the first has number base
 	base   int
-	total  int64
-	file   *os.File
+	total  int64 // bytes
+
+	file *os.File   // the last segment; nil if nothing goes there any more
+	pack *s2.Writer // to file
+}
+
+// A journalSegment says how long a segment is, in bytes.
+type journalSegment struct {
+	size   int64 // as read
+	stored int64 // on disk; what follows is being written, or was torn
 }
 
 // A journalCell is what is known of one cell's output.
@@ -226,13 +241,21 @@ func (j *journal) flush() {
 
 // write appends outputs to one segment. Only flush writes.
 func (j *journal) write(batch []journalEntry) {
-	var lines bytes.Buffer
+	segment, err := j.segment()
+	size := int64(0)
 	for _, e := range batch {
-		encodeLine(&lines, e)
+		if err == nil {
+			var n int
+			n, err = writeLine(j.pack, e)
+			size += int64(n)
+		}
 	}
-	file, segment, err := j.segment()
+	stored := int64(0)
 	if err == nil {
-		_, err = file.Write(lines.Bytes())
+		stored, err = j.stored()
+	}
+	if err != nil {
+		j.seal() // its end may be torn
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -250,43 +273,66 @@ func (j *journal) write(batch []journalEntry) {
 		j.log.Warn("output not kept", "error", err)
 		return
 	}
-	j.sizes[len(j.sizes)-1] += int64(lines.Len())
-	j.total += int64(lines.Len())
-	for j.total > j.limit && len(j.sizes) > 1 {
+	last := &j.kept[len(j.kept)-1]
+	last.size += size
+	last.stored = stored
+	j.total += size
+	for j.total > j.limit && len(j.kept) > 1 {
 		j.evict()
 	}
 }
 
-// segment returns the file that is written to, a new one if the last is full.
-func (j *journal) segment() (*os.File, int, error) {
+// stored writes what is still being compressed, and returns how long the segment
+// is on disk.
+func (j *journal) stored() (int64, error) {
+	if err := j.pack.Flush(); err != nil {
+		return 0, err
+	}
+	return j.file.Seek(0, io.SeekCurrent)
+}
+
+// segment returns the number of the segment that is written to, a new one if the
+// last is full.
+func (j *journal) segment() (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if n := len(j.sizes); n > 0 && j.sizes[n-1] < segmentSize {
-		return j.file, j.base + n - 1, nil
+	if n := len(j.kept); j.file != nil && j.kept[n-1].size < segmentSize {
+		return j.base + n - 1, nil
 	}
-	if j.file != nil {
-		j.file.Close() //nolint:errcheck // every write was checked
-	}
-	number := j.base + len(j.sizes)
+	j.seal()
+	number := j.base + len(j.kept)
 	file, err := os.OpenFile(j.path(number), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
 	if err != nil {
-		return nil, 0, err
+		return 0, err
 	}
 	j.file = file
-	j.sizes = append(j.sizes, 0)
-	return file, number, nil
+	if j.pack == nil {
+		j.pack = s2.NewWriter(file, s2.WriterConcurrency(1), s2.WriterBlockSize(journalBlock))
+	} else {
+		j.pack.Reset(file)
+	}
+	j.kept = append(j.kept, journalSegment{})
+	return number, nil
+}
+
+// seal ends the last segment.
+func (j *journal) seal() {
+	if j.file != nil {
+		j.file.Close() //nolint:errcheck // every write was checked
+		j.file = nil
+	}
 }
 
 func (j *journal) path(segment int) string {
-	return filepath.Join(j.dir, strconv.Itoa(segment)+".jsonl")
+	return filepath.Join(j.dir, strconv.Itoa(segment)+".jsonl.s2")
 }
 
 // evict removes the oldest segment, and notes what is no longer whole.
 func (j *journal) evict() {
 	gone := j.base
 	os.Remove(j.path(gone)) //nolint:errcheck // it is no longer counted; the folder goes at the end
-	j.total -= j.sizes[0]
-	j.sizes, j.base = j.sizes[1:], j.base+1
+	j.total -= j.kept[0].size
+	j.kept, j.base = j.kept[1:], j.base+1
 	for _, c := range j.cells {
 		if c.last >= 0 && c.first <= gone {
 			c.first, c.lost = gone+1, true
@@ -294,62 +340,73 @@ func (j *journal) evict() {
 	}
 }
 
-// encodeLine writes one output as JSON. What the child sent is JSON already,
-// and not parsed again.
-func encodeLine(b *bytes.Buffer, e journalEntry) {
-	b.Grow(e.size + 128)
-	fmt.Fprintf(b, `{"cell":%d,"type":%q,"content":`, e.cell.number, e.msg.Header.Type)
-	oneLine(b, e.msg.Content)
-	b.WriteString(`,"metadata":`)
-	oneLine(b, e.msg.Metadata)
-	b.WriteString(`,"buffers":[`)
+// writeLine writes one output as JSON, and returns how long that is. What the
+// child sent is JSON already, and not parsed again.
+func writeLine(w io.Writer, e journalEntry) (size int, err error) {
+	put := func(data []byte) {
+		if err == nil {
+			var n int
+			n, err = w.Write(data)
+			size += n
+		}
+	}
+	put(fmt.Appendf(nil, `{"cell":%d,"type":%q,"content":`, e.cell.number, e.msg.Header.Type))
+	put(oneLine(e.msg.Content))
+	put([]byte(`,"metadata":`))
+	put(oneLine(e.msg.Metadata))
+	put([]byte(`,"buffers":[`))
 	for i, buffer := range e.msg.Buffers {
 		if i > 0 {
-			b.WriteByte(',')
+			put([]byte{','})
 		}
-		fmt.Fprintf(b, "%q", base64.StdEncoding.EncodeToString(buffer))
+		put(fmt.Appendf(nil, "%q", base64.StdEncoding.EncodeToString(buffer)))
 	}
-	b.WriteString("]}\n")
+	put([]byte("]}\n"))
+	return size, err
 }
 
-func oneLine(b *bytes.Buffer, raw json.RawMessage) {
+func oneLine(raw json.RawMessage) []byte {
 	if bytes.IndexByte(raw, '\n') < 0 {
-		b.Write(raw)
-		return
+		return raw
 	}
-	if json.Compact(b, raw) != nil {
-		b.WriteString("{}")
+	var line bytes.Buffer
+	if json.Compact(&line, raw) != nil {
+		return []byte("{}")
 	}
+	return line.Bytes()
 }
 
 // ErrNotKept says that the journal does not have a cell.
 var ErrNotKept = errors.New("its output is not kept")
 
-// read returns what a cell has shown so far: the one with an execution count,
-// or, for 0, the latest before the cell called self. lost reports that a part
-// is no longer kept.
-func (j *journal) read(count int, self string) (lines []journalLine, lost bool, err error) {
+// read hands to see what a cell has shown so far: the one with an execution
+// count, or, for 0, the latest before the cell called self. lost reports that a
+// part is no longer kept.
+func (j *journal) read(count int, self string, see func(journalLine)) (lost bool, err error) {
 	j.flush()
 	j.mu.Lock()
 	c := j.find(count, self)
 	if c == nil {
 		j.mu.Unlock()
-		return nil, false, ErrNotKept
+		return false, ErrNotKept
 	}
-	number, first, last, lost := c.number, c.first, c.last, c.lost
+	number, first, lost := c.number, c.first, c.lost
+	var segments []journalSegment
+	if c.last >= first {
+		segments = slices.Clone(j.kept[first-j.base : c.last-j.base+1])
+	}
 	j.mu.Unlock()
-	for segment := first; segment <= last; segment++ {
-		found, err := readSegment(j.path(segment), number)
+	for i, segment := range segments {
+		err := readSegment(j.path(first+i), segment.stored, number, see)
 		if errors.Is(err, fs.ErrNotExist) { // evicted meanwhile
 			lost = true
 			continue
 		}
 		if err != nil {
-			return nil, lost, fmt.Errorf("read the journal: %w", err)
+			return lost, fmt.Errorf("read the journal: %w", err)
 		}
-		lines = append(lines, found...)
 	}
-	return lines, lost, nil
+	return lost, nil
 }
 
 func (j *journal) find(count int, self string) *journalCell {
@@ -361,31 +418,31 @@ func (j *journal) find(count int, self string) *journalCell {
 	return nil
 }
 
-func readSegment(path string, cell int) ([]journalLine, error) {
+// readSegment hands to see a cell's lines in the first bytes of a segment.
+func readSegment(path string, stored int64, cell int, see func(journalLine)) error {
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer f.Close() //nolint:errcheck // it was only read
-	var found []journalLine
-	r := bufio.NewReader(f)
+	r := bufio.NewReader(s2.NewReader(io.LimitReader(f, stored), s2.ReaderMaxBlockSize(journalBlock)))
 	mark := []byte(fmt.Sprintf(`{"cell":%d,`, cell))
 	for {
 		text, err := r.ReadBytes('\n')
 		if errors.Is(err, io.EOF) {
-			return found, nil // a torn last line is not yet written
+			return nil
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if !bytes.HasPrefix(text, mark) {
 			continue
 		}
 		var line journalLine
 		if err := json.Unmarshal(text, &line); err != nil {
-			return nil, err
+			return err
 		}
-		found = append(found, line)
+		see(line)
 	}
 }
 
@@ -395,9 +452,7 @@ func (j *journal) close() {
 	j.ended = true
 	j.mu.Unlock()
 	j.flush() // after one that runs; what it would write is removed
-	if j.file != nil {
-		j.file.Close() //nolint:errcheck // it is removed
-	}
+	j.seal()
 	if j.dir != "" {
 		os.RemoveAll(j.dir) //nolint:errcheck // swept at the next start
 	}

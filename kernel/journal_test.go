@@ -1,9 +1,11 @@
 package kernel
 
 import (
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -91,9 +93,48 @@ func TestWhoReadsSeesWhatIsNotYetWritten(t *testing.T) {
 		for i := range 3 {
 			p.print(fmt.Sprint(i))
 		}
-		lines, lost, err := p.read(0, "b")
-		require.NoError(t, err)
-		assert.False(t, lost)
-		assert.Len(t, lines, 3)
+		assert.Equal(t, []string{"0", "1", "2"}, p.texts(false))
 	})
+}
+
+// A disk that is full has taken a part of what was written.
+func TestAWriteThatFailsCostsOnlyItsOwnOutput(t *testing.T) {
+	p := newPrinter(t)
+	p.print("before")
+	p.flush()
+	_, err := p.file.WriteString("torn")
+	require.NoError(t, err)
+	require.NoError(t, p.file.Close())
+	p.print("lost")
+	p.flush()
+	assert.Equal(t, []string{"before"}, p.texts(true))
+	p.print("after")
+	p.flush()
+	assert.Equal(t, []string{"before", "after"}, p.texts(true))
+}
+
+func TestTheOldestOutputGoesFirst(t *testing.T) {
+	p := newPrinter(t)
+	p.limit = 3 * segmentSize
+	for i := range 5 {
+		p.print(strings.Repeat("x", segmentSize) + fmt.Sprint(i))
+		p.flush()
+	}
+	texts := p.texts(true)
+	require.Len(t, texts, 2) // each is a little longer than a segment
+	assert.True(t, strings.HasSuffix(texts[0], "3") && strings.HasSuffix(texts[1], "4"))
+	assert.Less(t, p.written(), int64(segmentSize), "it is compressed")
+}
+
+// texts returns what the cell has printed, as the journal has it.
+func (p printer) texts(lost bool) (texts []string) {
+	p.t.Helper()
+	got, err := p.read(0, "b", func(line journalLine) {
+		var c jupyter.StreamContent
+		require.NoError(p.t, json.Unmarshal(line.Content, &c))
+		texts = append(texts, c.Text)
+	})
+	require.NoError(p.t, err)
+	assert.Equal(p.t, lost, got)
+	return texts
 }

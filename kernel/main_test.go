@@ -237,6 +237,9 @@ func (m *magics) run(ctx context.Context, cell *kernel.Cell, verb, rest string) 
 		cell.Stream(jupyter.Stdout, string(value))
 	case "%exec":
 		return cell.Exec(ctx, rest)
+	case "%replay":
+		_, err := cell.Replay(0)
+		return err
 	case "%nowrestart":
 		return cell.RestartChild(ctx)
 	case "%hold":

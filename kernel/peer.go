@@ -35,12 +35,13 @@ type peer struct {
 	displays map[string]int // display → number of the parcel that updates it
 	seen     int            // taken, when it was last seen to move
 	moved    time.Time      // when that was
+	stuck    int            // taken, when it was waited for in vain
 
 	gone sync.Once
 }
 
 func newPeer(l *link, id string) *peer {
-	return &peer{outbox: newOutbox(), link: l, id: id, topics: map[string]int{}, displays: map[string]int{}, moved: time.Now()}
+	return &peer{outbox: newOutbox(), link: l, id: id, topics: map[string]int{}, displays: map[string]int{}, moved: time.Now(), stuck: -1}
 }
 
 // send queues frames and reports false if the peer was cut off for it.
@@ -106,6 +107,33 @@ func (p *peer) within(limit int) bool {
 	p.link.close()
 	p.wake.Signal()
 	return false
+}
+
+// await waits until at most so many bytes wait for the peer. One that has stalled
+// is waited for once.
+func (p *peer) await(bytes int) {
+	const look = 5 * time.Millisecond
+	since, taken := time.Now(), -1
+	for !p.reads(bytes) {
+		now := time.Now()
+		p.mu.Lock()
+		if taken != p.taken {
+			since, taken = now, p.taken
+		}
+		if now.Sub(since) >= stallTime {
+			p.stuck = p.taken
+		}
+		p.mu.Unlock()
+		time.Sleep(look)
+	}
+}
+
+// reads reports whether there is no use in waiting until at most so many bytes
+// wait for the peer.
+func (p *peer) reads(bytes int) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ending || p.queued <= bytes || p.stuck == p.taken
 }
 
 // subscribe takes a subscription message: \x01topic or \x00topic. It reports

@@ -177,6 +177,45 @@ func TestWhoStillReadsIsGivenTime(t *testing.T) {
 	})
 }
 
+func TestWhoReadsIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeard(t)
+		began := time.Now()
+		h.await(0)
+		assert.Zero(t, time.Since(began), "nothing waits for it")
+		for range 4 {
+			h.lag(1 << 20)
+		}
+		go func() {
+			for range 3 {
+				time.Sleep(stallTime / 2)
+				h.take(nil)
+			}
+		}()
+		h.await(1 << 20)
+		assert.Equal(t, 1<<20, h.queued)
+		assert.InDelta(t, 1.5*stallTime.Seconds(), time.Since(began).Seconds(), 0.02)
+	})
+}
+
+func TestWhoDoesNotReadIsWaitedForOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHeard(t)
+		h.lag(1 << 20)
+		began := time.Now()
+		h.await(0)
+		assert.InDelta(t, stallTime.Seconds(), time.Since(began).Seconds(), 0.02)
+		began = time.Now()
+		h.await(0)
+		assert.Zero(t, time.Since(began))
+		h.lag(1 << 20)
+		h.take(nil)
+		h.lag(1 << 20)
+		h.await(0)
+		assert.NotZero(t, time.Since(began), "it reads again")
+	})
+}
+
 func TestSubscriptionsArePrefixes(t *testing.T) {
 	h := newHeard(t)
 	assert.False(t, h.wants([]byte("a")), "nobody gets what he has not asked for")

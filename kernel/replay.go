@@ -3,8 +3,10 @@ package kernel
 import (
 	"encoding/base64"
 	"encoding/json"
+	"iter"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"outlast/kernel/jupyter"
 )
@@ -14,33 +16,36 @@ import (
 // longer kept. The messages are new ones: nobody takes them for a repetition.
 // The error is ErrNotKept for a cell that the journal does not have.
 func (c *Cell) Replay(count int) (lost bool, err error) {
-	lines, lost, err := c.sink.kept(count)
-	if err != nil {
+	now := newScene()
+	if lost, err = c.sink.kept(count, now.see); err != nil {
 		return lost, err
 	}
-	for _, line := range settle(lines) {
-		c.sink.again(line)
+	for _, o := range now.shown {
+		for line := range o.lines() {
+			c.sink.again(line)
+		}
 	}
 	return lost, nil
 }
 
-func (s laneCell) kept(count int) ([]journalLine, bool, error) {
-	return s.p.journal.read(count, s.x.route.request.Header.ID)
+func (s laneCell) kept(count int, see func(journalLine)) (bool, error) {
+	return s.p.journal.read(count, s.x.route.request.Header.ID, see)
 }
 
 func (s laneCell) again(line journalLine) { s.p.republish(s.x.route.request, line) }
 
-func (c *rpcCell) kept(count int) ([]journalLine, bool, error) {
+func (c *rpcCell) kept(count int, see func(journalLine)) (bool, error) {
 	var header jupyter.Header
 	if err := json.Unmarshal(c.request.RawHeader, &header); err != nil {
-		return nil, false, err
+		return false, err
 	}
-	return c.server.proxy.journal.read(count, header.ID)
+	return c.server.proxy.journal.read(count, header.ID, see)
 }
 
 // again shows one output inside a cell of the child. An error is shown as its
 // text: it must not look like that cell's own.
 func (c *rpcCell) again(line journalLine) {
+	c.server.proxy.iopub.await(replayBehind)
 	if line.Type != jupyter.TypeError {
 		c.emit(line.Type, line.Content)
 		return
@@ -51,8 +56,14 @@ func (c *rpcCell) again(line journalLine) {
 	}
 }
 
+// replayBehind is how much of a replay may wait for a subscriber, in bytes. Who
+// falls too far behind what runs is cut off, and for what is over nobody should
+// be.
+const replayBehind = 1 << 20
+
 // republish sends one line of the journal as a new message.
 func (p *Proxy) republish(request *jupyter.Message, line journalLine) {
+	p.iopub.await(replayBehind)
 	m, err := jupyter.New(line.Type, p.session, request.RawHeader, line.Content)
 	if err != nil {
 		p.config.Log.Warn("output not shown again", "error", err)
@@ -71,64 +82,96 @@ func (p *Proxy) republish(request *jupyter.Message, line journalLine) {
 	p.broadcast(broadcast{msg: m, frames: p.signer.Encode(m)})
 }
 
-// settle returns what a front end would show after all of lines: texts of one
-// stream joined, displays in their latest form, cleared output gone. Results
-// become displays: they belong to another cell's number.
-func settle(lines []journalLine) []journalLine {
-	var shown []journalLine
-	displays := map[string]int{}
-	clearing := false
-	for _, line := range lines {
-		if line.Type == jupyter.TypeClearOutput {
-			var content struct {
-				Wait bool `json:"wait"`
-			}
-			if clearing = json.Unmarshal(line.Content, &content) == nil && content.Wait; !clearing {
-				shown, displays = nil, map[string]int{}
-			}
-			continue
-		}
-		if clearing && line.Type != jupyter.TypeUpdateDisplay {
-			shown, displays, clearing = nil, map[string]int{}, false
-		}
-		shown = add(shown, line, displays)
-	}
-	return shown
+// A scene is what a front end would show after some outputs: texts of one stream
+// joined, displays in their latest form, cleared output gone. Results become
+// displays: they belong to another cell's number.
+type scene struct {
+	shown    []*replayed
+	displays map[string]*replayed
+	clearing bool // when the next output comes
 }
 
-func add(shown []journalLine, line journalLine, displays map[string]int) []journalLine {
+// A replayed is one output, or a text that was printed in several.
+type replayed struct {
+	journalLine
+
+	stream jupyter.StreamName // of text
+	text   strings.Builder
+}
+
+func newScene() *scene { return &scene{displays: map[string]*replayed{}} }
+
+func (s *scene) clear() { *s = *newScene() }
+
+// see takes the next output.
+func (s *scene) see(line journalLine) {
+	if line.Type == jupyter.TypeClearOutput {
+		var content struct {
+			Wait bool `json:"wait"`
+		}
+		if s.clearing = json.Unmarshal(line.Content, &content) == nil && content.Wait; !s.clearing {
+			s.clear()
+		}
+		return
+	}
+	if line.Type == jupyter.TypeUpdateDisplay {
+		if d := s.displays[displayID(line.Content)]; d != nil { // else it is of another cell
+			d.Content, d.Metadata, d.Buffers = line.Content, line.Metadata, line.Buffers
+		}
+		return
+	}
+	if s.clearing {
+		s.clear()
+	}
 	switch line.Type {
 	case jupyter.TypeStream:
-		if n := len(shown); n > 0 && joined(&shown[n-1], line) {
-			return shown
-		}
-	case jupyter.TypeUpdateDisplay:
-		at, ok := displays[displayID(line.Content)]
-		if !ok {
-			return shown // of a display of another cell
-		}
-		shown[at].Content, shown[at].Metadata, shown[at].Buffers = line.Content, line.Metadata, line.Buffers
-		return shown
+		s.print(line)
+		return
 	case jupyter.TypeExecuteResult:
 		line.Type = jupyter.TypeDisplayData
 	}
+	o := &replayed{journalLine: line}
 	if id := displayID(line.Content); id != "" && line.Type == jupyter.TypeDisplayData {
-		displays[id] = len(shown)
+		s.displays[id] = o
 	}
-	return append(slices.Clip(shown), line)
+	s.shown = append(s.shown, o)
 }
 
-// joined appends the text of next to last if both are of one stream.
-func joined(last *journalLine, next journalLine) bool {
-	var a, b jupyter.StreamContent
-	if last.Type != jupyter.TypeStream || json.Unmarshal(last.Content, &a) != nil || json.Unmarshal(next.Content, &b) != nil || a.Name != b.Name {
-		return false
+// print takes text, which goes on where the last one of its stream ended.
+func (s *scene) print(line journalLine) {
+	var content jupyter.StreamContent
+	if json.Unmarshal(line.Content, &content) != nil {
+		return
 	}
-	a.Text += b.Text
-	content, err := json.Marshal(a)
-	if err != nil {
-		return false
+	if n := len(s.shown); n == 0 || s.shown[n-1].stream != content.Name {
+		s.shown = append(s.shown, &replayed{journalLine: line, stream: content.Name})
 	}
-	last.Content = content
-	return true
+	s.shown[len(s.shown)-1].text.WriteString(content.Text)
+}
+
+// replayText is how much text goes into one message, in bytes.
+const replayText = 1 << 20
+
+// lines returns what to send.
+func (r *replayed) lines() iter.Seq[journalLine] {
+	return func(yield func(journalLine) bool) {
+		if r.stream == "" {
+			yield(r.journalLine)
+			return
+		}
+		for rest := r.text.String(); rest != ""; {
+			n := min(len(rest), replayText)
+			for n < len(rest) && !utf8.RuneStart(rest[n]) {
+				n--
+			}
+			line := r.journalLine
+			var err error
+			if line.Content, err = json.Marshal(jupyter.StreamContent{Name: r.stream, Text: rest[:n]}); err != nil {
+				return // two strings always have a JSON form
+			}
+			if rest = rest[n:]; !yield(line) {
+				return
+			}
+		}
+	}
 }

@@ -201,6 +201,13 @@ func (s *socket) release() {
 	}
 }
 
+// await waits until nobody who still reads has more than so many bytes to read.
+func (s *socket) await(bytes int) {
+	for _, p := range s.all() {
+		p.await(bytes)
+	}
+}
+
 func (s *socket) send(p *peer, frames [][]byte) {
 	if !p.send(frames) {
 		s.cutOff(p)

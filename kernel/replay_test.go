@@ -1,0 +1,34 @@
+//go:build unix
+
+package kernel_test
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"outlast/kernel"
+	"outlast/kernel/jupyter"
+	"outlast/kernel/kerneltest"
+)
+
+func TestAReplayJoinsWhatWasPrintedInPieces(t *testing.T) {
+	const lines, size = 40_000, 101
+	r := start(t, kerneltest.Child{}, func(c *kernel.Config) { c.JournalDir = c.TempDir + "/journal" })
+	before := r.Run(fmt.Sprintf("flood %d %d", lines, size))
+	require.Len(t, before.Text(), lines*size)
+	after := r.Run("%replay")
+	if before.Text() != after.Text() { // megabytes that nobody wants to see compared
+		t.Fatalf("%.200s", after.Text())
+	}
+	texts := 0
+	for _, m := range after.Output {
+		if m.Header.Type == jupyter.TypeStream {
+			texts++
+			assert.LessOrEqual(t, len(kerneltest.ContentOf[jupyter.StreamContent](m).Text), 1<<20)
+		}
+	}
+	assert.Equal(t, 4, texts, "no message is larger than a front end likes")
+}
