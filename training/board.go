@@ -9,7 +9,7 @@ import (
 
 const (
 	// publishInterval is how often the state is written for finders at most.
-	publishInterval = 100 * time.Millisecond
+	publishInterval = 200 * time.Millisecond
 	// publishShare bounds what publishing costs: after a state that took long to
 	// write, as that of a very long plan does, the next one waits so many times
 	// as long.

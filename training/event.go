@@ -2,6 +2,7 @@ package training
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -43,6 +44,11 @@ type progress struct {
 func (a *attempt) read(ctx context.Context, events io.Reader, group int) {
 	lines := bufio.NewReaderSize(events, pipeSize)
 	for {
+		if buffered, _ := lines.Peek(lines.Buffered()); !bytes.Contains(buffered, []byte{'\n'}) {
+			if err := a.flush(ctx); err != nil { // it may be long until the next event
+				a.reject("metrics not kept", err)
+			}
+		}
 		line, err := readLine(lines, maxEvent)
 		if errors.Is(err, errLong) {
 			a.reject("event not read", fmt.Errorf("a line has more than %d bytes", maxEvent))
@@ -138,8 +144,8 @@ func (a *attempt) note(ctx context.Context, e Event) {
 	}
 }
 
-// keep appends to the metrics. A line that cannot be kept must not be missing
-// before a checkpoint.
+// keep adds to the metrics. A line that cannot be kept must not be missing before
+// a checkpoint.
 func (a *attempt) keep(ctx context.Context, e Event) error {
 	a.s.change(func(st *Status) {
 		m := &st.Models[a.index]
@@ -149,13 +155,24 @@ func (a *attempt) keep(ctx context.Context, e Event) error {
 		maps.Copy(m.Metrics, e.Values)
 	})
 	a.log(e.Values)
-	err := a.persist(ctx, func() error {
-		return a.metrics.Append(Point{Step: e.Step, Time: e.Time, Values: e.Values})
-	})
-	if err != nil {
-		a.unkept = err
+	if a.unkept != nil {
+		return a.unkept
 	}
+	err := a.metrics.Hold(Point{Step: e.Step, Time: e.Time, Values: e.Values})
+	if isFull(err) {
+		return a.flush(ctx)
+	}
+	a.unkept = err
 	return err
+}
+
+// flush writes the metrics to their file: several at a time, as a write for each
+// step costs the worker some of its processor.
+func (a *attempt) flush(ctx context.Context) error {
+	if a.unkept == nil && a.metrics != nil {
+		a.unkept = a.persist(ctx, func() error { return a.metrics.Flush() })
+	}
+	return a.unkept
 }
 
 // take hands a staged checkpoint to the saver.

@@ -235,15 +235,20 @@ func (r *Run) Follow(ctx context.Context, every time.Duration, fn func(Status)) 
 
 // linger waits for a while, or until nobody works on r, or ctx ends.
 func (r *Run) linger(ctx context.Context, span time.Duration) error {
+	short, cancel := context.WithTimeout(ctx, span)
+	defer cancel()
+	if alive, id := r.supervisor(); alive && id.await(short) {
+		return ctx.Err()
+	}
 	tick := time.NewTicker(min(span, pollInterval))
 	defer tick.Stop()
-	for end := time.Now().Add(span); ; {
+	for {
 		select {
-		case <-ctx.Done():
+		case <-short.Done():
 			return ctx.Err()
-		case now := <-tick.C:
-			if alive, _ := r.supervisor(); !alive || !now.Before(end) {
-				return nil
+		case <-tick.C:
+			if alive, _ := r.supervisor(); !alive {
+				return ctx.Err()
 			}
 		}
 	}

@@ -83,9 +83,15 @@ func python(t *testing.T, p *training.Plan) *training.Supervisor {
 // parents returns which processes a model's workers came from, in order.
 func parents(t *testing.T, r *training.Run, name string) []int {
 	t.Helper()
+	return numbers(t, r, name, "from ")
+}
+
+// numbers are what a model has printed behind prefix.
+func numbers(t *testing.T, r *training.Run, name, prefix string) []int {
+	t.Helper()
 	var all []int
 	for _, line := range lines(t, r.ModelPath(name, "log.txt")) {
-		if text, ok := strings.CutPrefix(line, "from "); ok {
+		if text, ok := strings.CutPrefix(line, prefix); ok {
 			pid, err := strconv.Atoi(text)
 			require.NoError(t, err)
 			all = append(all, pid)
@@ -142,6 +148,53 @@ if job.name == "m1": os.kill(os.getppid(), signal.SIGKILL); time.sleep(100)`
 	for _, e := range ledger(t, s.Run, training.EntryEnd) {
 		assert.Contains(t, []training.Cause{training.CauseKilled, training.CauseDone}, e.Cause)
 	}
+}
+
+// awaited waits for a process beside this one that came from the server: the next
+// worker.
+const awaited = `
+def siblings(known=()):
+    found = set()
+    while not found:
+        time.sleep(0.01)
+        for pid in map(int, filter(str.isdigit, os.listdir("/proc"))):
+            try:
+                parent = int(open("/proc/%d/stat" % pid).read().rpartition(")")[2].split()[1])
+            except OSError:
+                continue
+            if parent == os.getppid() and pid not in (os.getpid(), *known):
+                found.add(pid)
+    return found
+
+
+first = siblings()
+print("next", *first, flush=True)
+`
+
+func TestTheNextWorkerWaitsAlready(t *testing.T) {
+	s := python(t, pythonPlan(t, counting, awaited, "", ""))
+	_, err := finish(t, s)
+	require.NoError(t, err)
+	waiting := numbers(t, s.Run, "m0", "next ")
+	require.Len(t, waiting, 1, "one, not more")
+	started := ledger(t, s.Run, training.EntryStart)
+	assert.Equal(t, waiting[0], started[1].PID)
+	assert.NotEqual(t, started[1].PID, started[2].PID)
+	assert.Equal(t, parents(t, s.Run, "m0"), parents(t, s.Run, "m1"))
+	until(t, "the end of one that has nothing to do", func() bool { return !running(waiting[0]) })
+}
+
+func TestANextWorkerThatIsKilledIsReplaced(t *testing.T) {
+	s := python(t, pythonPlan(t, counting, awaited+`
+os.kill(*first, signal.SIGKILL)
+print("next", *siblings(first), flush=True)
+`, ""))
+	_, err := finish(t, s)
+	require.NoError(t, err)
+	waiting := numbers(t, s.Run, "m0", "next ")
+	require.Len(t, waiting, 2)
+	assert.Equal(t, waiting[1], ledger(t, s.Run, training.EntryStart)[1].PID)
+	assert.Equal(t, []training.Cause{training.CauseDone, training.CauseDone}, causes(t, s.Run))
 }
 
 // However a forked worker ends, it is known as if it had been started alone.

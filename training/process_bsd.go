@@ -3,6 +3,7 @@
 package training
 
 import (
+	"context"
 	"os/exec"
 	"syscall"
 )
@@ -16,3 +17,6 @@ func startTime(int) uint64 { return 0 }
 
 // works reports whether the process is there.
 func (id identity) works() bool { return id.here() }
+
+// await cannot wait here.
+func (id identity) await(context.Context) bool { return false }

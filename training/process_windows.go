@@ -1,6 +1,7 @@
 package training
 
 import (
+	"context"
 	"errors"
 	"os"
 	"os/exec"
@@ -36,3 +37,6 @@ func signalName(int) (name string, own bool) { return "", false }
 
 // works reports whether the process is there.
 func (id identity) works() bool { return id.here() }
+
+// await cannot wait here.
+func (id identity) await(context.Context) bool { return false }

@@ -26,7 +26,7 @@ func TestLogOnAFullDisk(t *testing.T) {
 	out, err := play(t, "filler", dir).Output()
 	require.NoError(t, err)
 	require.Equal(t, "refused", string(out))
-	require.Equal(t, []string{`"before"`, `"after"`}, lines(t, filepath.Join(dir, "ledger.jsonl")))
+	require.Equal(t, []string{`"before"`, `"held"`, `"after"`}, lines(t, filepath.Join(dir, "ledger.jsonl")))
 	require.Empty(t, leftovers(t, dir), "WriteFile has tidied up")
 }
 
@@ -39,6 +39,7 @@ func fill(dir string) {
 	l, err := durable.OpenLog(filepath.Join(dir, "ledger.jsonl"))
 	must(err)
 	must(l.Append("before"))
+	must(l.Hold("held"))
 	tooLong := strings.Repeat("x", fillerLimit)
 	if l.Append(tooLong) != nil {
 		fmt.Print("refused")

@@ -14,9 +14,13 @@ import (
 type Log struct {
 	path string
 
-	mu sync.Mutex
-	f  *os.File // nil once closed
+	mu   sync.Mutex
+	f    *os.File // nil once closed
+	held []byte   // lines to be written
 }
+
+// mostHeld is how much is held at most, in bytes.
+const mostHeld = 64 << 10
 
 // OpenLog opens or makes the log at path. A last line that a crash tore is cut
 // off.
@@ -48,14 +52,59 @@ func OpenLog(path string) (*Log, error) {
 // Append adds v as one line; it is in the file, though perhaps not yet on the
 // medium: Sync sees to that.
 func (l *Log) Append(v any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	before := len(l.held)
+	if err := l.hold(v); err != nil {
+		return err
+	}
+	if err := l.flush(); err != nil {
+		l.held = l.held[:before] // the caller may try again
+		return err
+	}
+	return nil
+}
+
+// Hold adds v as one line that is written with the next ones, or by Flush, Sync
+// or Close. It returns an error of Flush, and v is held nevertheless.
+func (l *Log) Hold(v any) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.hold(v); err != nil {
+		return err
+	}
+	if len(l.held) < mostHeld {
+		return nil
+	}
+	return l.flush()
+}
+
+// Flush writes what is held. After an error it is held still.
+func (l *Log) Flush() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.flush()
+}
+
+func (l *Log) hold(v any) error {
 	line, err := json.Marshal(v)
 	if err != nil {
 		return fmt.Errorf("encode a line for %s: %w", l.path, err)
 	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	n, err := l.f.Write(append(line, '\n'))
-	if err != nil && n > 0 { // a full disk: what is torn must not have a line behind it
+	l.held = append(append(l.held, line...), '\n')
+	return nil
+}
+
+func (l *Log) flush() error {
+	if len(l.held) == 0 {
+		return nil
+	}
+	n, err := l.f.Write(l.held)
+	if err == nil {
+		l.held = l.held[:0]
+		return nil
+	}
+	if n > 0 { // a full disk: what is torn must not have a line behind it
 		if info, statErr := l.f.Stat(); statErr == nil {
 			err = errors.Join(err, l.f.Truncate(info.Size()-int64(n)))
 		}
@@ -67,6 +116,9 @@ func (l *Log) Append(v any) error {
 func (l *Log) Sync() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if err := l.flush(); err != nil {
+		return err
+	}
 	_, err := syncFile(l.f)
 	return err
 }
@@ -78,7 +130,10 @@ func (l *Log) Close() error {
 	if l.f == nil {
 		return nil
 	}
-	_, err := syncFile(l.f)
+	err := l.flush()
+	if _, syncErr := syncFile(l.f); err == nil {
+		err = syncErr
+	}
 	if closeErr := l.f.Close(); err == nil {
 		err = closeErr
 	}

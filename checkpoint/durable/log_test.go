@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 	"testing"
 
@@ -51,6 +53,33 @@ func TestLogGoesOnWhereItEnded(t *testing.T) {
 		require.NoError(t, l.Close(), "it may be called twice")
 	}
 	require.Equal(t, []string{"0", "1", "2"}, lines(t, path))
+}
+
+func TestWhatIsHeldIsWrittenWithTheNext(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.jsonl")
+	l := openLog(t, path)
+	write := map[string]func() error{
+		"append": func() error { return l.Append("x") }, "flush": l.Flush, "sync": l.Sync, "close": l.Close,
+	}
+	var want []string
+	for _, how := range []string{"append", "flush", "sync", "close"} {
+		require.NoError(t, l.Hold(how))
+		require.Equal(t, want, lines(t, path), "not yet")
+		require.NoError(t, write[how]())
+		if want = append(want, strconv.Quote(how)); how == "append" {
+			want = append(want, `"x"`)
+		}
+		require.Equal(t, want, lines(t, path), how)
+	}
+}
+
+func TestNotMuchIsHeld(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "ledger.jsonl")
+	l := openLog(t, path)
+	for len(readFile(t, path)) == 0 {
+		require.NoError(t, l.Hold(strings.Repeat("x", 1000)))
+	}
+	require.Less(t, len(readFile(t, path)), 70_000)
 }
 
 func TestLogRefusesWhatIsNoJSON(t *testing.T) {

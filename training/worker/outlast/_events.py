@@ -38,40 +38,43 @@ class Events:
 
     def __init__(self, fd: int | None) -> None:
         self._fd = fd
-        self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._held: list[str] = []
+        self._held: list[tuple[str, dict[str, Any]]] = []
         if fd is not None:
             os.set_inheritable(fd, False)
+            if hasattr(os, "register_at_fork"):
+                os.register_at_fork(after_in_child=self._fall_silent)
+
+    def _fall_silent(self) -> None:
+        self._fd = None
+        self._lock = threading.Lock()  # another thread may have had it
+        self._held.clear()
 
     def send(self, event: str, **fields: Any) -> None:
         """Writes one event, behind those that were held."""
-        if not self._silent():
+        if self._fd is not None:
             with self._lock:
-                self._held.append(_line(event, fields))
+                self._held.append((event, fields))
                 self._write()
 
     def hold(self, event: str, **fields: Any) -> None:
-        """Keeps one event for the next one that is sent.
+        """Keeps one event for the next one that is sent; the fields must not change until then.
 
         A write wakes the supervisor, which costs a step of a small model more
         than the metrics that it brings.
         """
-        if not self._silent():
+        if self._fd is not None:
             with self._lock:
-                self._held.append(_line(event, fields))
+                self._held.append((event, fields))
 
     def flush(self) -> None:
         """Writes what is held."""
-        if not self._silent():
+        if self._fd is not None:
             with self._lock:
                 self._write()
 
-    def _silent(self) -> bool:
-        return self._fd is None or os.getpid() != self._pid
-
     def _write(self) -> None:
-        data = "".join(self._held).encode()
+        data = "".join(_line(event, fields) for event, fields in self._held).encode()
         self._held.clear()
         try:
             while data:

@@ -23,16 +23,18 @@ class Gradients:
 
     def __init__(self, tracked: dict[str, Any]) -> None:
         self._tracked = tracked
+        self._known = 0  # tracked objects that were looked at
         self._probes: dict[str, Any] = {}
         self._before: dict[str, int] = {}
 
     def watch(self) -> None:
         """Begins a step."""
-        if "torch" not in sys.modules:
-            return
-        if len(self._probes) != len(self._tracked):
-            self._probes = {name: _first(value) for name, value in self._tracked.items()}
-        self._before = {name: p._version for name, p in self._probes.items() if p is not None}
+        if self._known != len(self._tracked) and "torch" in sys.modules:
+            self._known = len(self._tracked)
+            found = {name: _first(value) for name, value in self._tracked.items()}
+            self._probes = {name: p for name, p in found.items() if p is not None}
+        for name, p in self._probes.items():
+            self._before[name] = p._version
 
     def _used(self, name: str) -> bool:
         """Whether an optimizer wrote to the parameters in this step, after which their gradients have served."""

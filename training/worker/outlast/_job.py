@@ -16,8 +16,8 @@ from ._gradients import Gradients
 # (EX_TEMPFAIL: try again later).
 PAUSED = 75
 
-# Progress is for people: ten times a second is more than they can read.
-PROGRESS_SECONDS = 0.1
+# Progress is for people: four times a second is more than they can read.
+PROGRESS_SECONDS = 0.25
 
 UNTRACKED = "job.track was not called, so nothing was restored: training begins at step 0 again"
 
@@ -180,7 +180,7 @@ class Job:
             self._events.send("note", kind="untracked", step=0, message=UNTRACKED)
         self._say_restored()
         self._pace.saved(self._step)
-        self._progress(force=True)
+        self._progress()
 
     def _leave(self) -> None:
         self._in_loop = False
@@ -200,37 +200,43 @@ class Job:
             self._in_body = False
             self._flush_metrics()
             self._step += 1
-            self._progress(force=True)
+            self._progress()
 
     def _completed(self) -> None:
         """Takes note of a step whose body has run."""
         self._in_body = False
-        self._flush_metrics()
+        if self._pending:
+            self._flush_metrics()
         self._step += 1
-        self._progress(force=self._step == self._total)
         # Behind the last step only the end of the program is left, and it may
         # want what its loop has left behind: nobody resumes there.
         last = self._step == self._total
+        now = self._progressed(last)
         if self._asked_to_pause and not last:
             self._save("pause")
             self._pause()
         if self._asked_to_save:
             self._asked_to_save = False
             self._save("asked")
-        elif self._pace.due(self._step) and not last:
+        elif self._pace.due(self._step, now) and not last:
             self._save("due")
 
-    def _progress(self, force: bool = False) -> None:
+    def _progressed(self, last: bool) -> float:
+        """Tells the progress if it is time for that; returns the time."""
         now = time.monotonic()
-        if force or now - self._told >= PROGRESS_SECONDS:
-            self._told = now
-            self._events.send("progress", step=self._step, total=self._total)
+        if last or now - self._told >= PROGRESS_SECONDS:
+            self._progress()
+        return now
+
+    def _progress(self) -> None:
+        self._told = time.monotonic()
+        self._events.send("progress", step=self._step, total=self._total)
 
     def log(self, **metrics: Any) -> None:
         """Notes numbers for this step; several calls in one step are one entry."""
         self._settle()
         self._pending.update(_numbers.plain(metrics))
-        self._last = {**self._last, **self._pending}
+        self._last.update(self._pending)
 
     def _flush_metrics(self) -> None:
         if self._pending:
@@ -291,7 +297,7 @@ class Job:
         # Not logged: they belong to the model, and there is no step of this number.
         self._last = {**self._last, **_numbers.plain(metrics)}
         self._save("final")
-        self._progress(force=True)
+        self._progress()
         self._events.send("finish", step=self._step, metrics=self._last, **_failure.peak())
         self._finished = True
 

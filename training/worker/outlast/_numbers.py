@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
 from typing import Any
 
@@ -24,10 +23,10 @@ def plain(metrics: dict[str, Any]) -> dict[str, Any]:
 
 
 def _plain(name: str, value: Any) -> Any:
-    number = value
-    if hasattr(value, "item"):  # a tensor or a numpy number
-        with contextlib.suppress(ValueError, RuntimeError):  # it holds several
-            number = value.item()
+    try:
+        number = value.item()  # a tensor or a numpy number
+    except (AttributeError, ValueError, RuntimeError):  # it is none, or holds several
+        number = value
     if not isinstance(number, (int, float, str)):
         raise TypeError(
             f"job.log({name}=...): a {type(value).__name__} is no number. "

@@ -10,6 +10,7 @@ import ast
 import contextlib
 import ctypes
 import importlib.machinery
+import linecache
 import os
 import sys
 import sysconfig
@@ -22,6 +23,9 @@ NOT_INITIALIZED = 3
 
 # Where installers put packages; a folder of another name is somebody's work.
 LIBRARIES = {"site-packages", "dist-packages"}
+
+# Where torch.manual_seed passes through.
+SEEDING = {"torch.random", "torch.cuda", "torch.cuda.random"}
 
 
 def load(files: Iterable[str]) -> None:
@@ -69,6 +73,16 @@ def _import(module: str, names: list[str]) -> None:
         found = __import__(module, fromlist=names or [""])
         for name in names:  # some packages load a part when it is first asked for
             getattr(found, name, None)
+
+
+def read_sources() -> None:
+    """Reads the sources that torch wants to see whenever a program seeds its generators.
+
+    It keeps the stack of that for an error of CUDA that may come later.
+    """
+    for name, module in list(sys.modules.items()):
+        if name in SEEDING or name.startswith(f"{__package__}."):
+            linecache.getlines(getattr(module, "__file__", None) or "")
 
 
 def objection() -> str | None:

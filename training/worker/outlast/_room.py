@@ -10,6 +10,9 @@ from pathlib import Path
 # as much again: the next one may be written before this one is taken away.
 SPARE = 8
 
+# Bytes that no memory is too short of: any process takes as much for itself.
+SMALL = 8 << 20
+
 
 def fits(folder: Path, size: int, root: Path = Path("/")) -> bool:
     """Whether a checkpoint of so many bytes may lie in folder, which is in memory.
@@ -19,9 +22,9 @@ def fits(folder: Path, size: int, root: Path = Path("/")) -> bool:
     """
     try:
         disk = os.statvfs(folder)
-        return 2 * size <= disk.f_bavail * disk.f_frsize and all(
-            2 * size + total // SPARE <= free for free, total in _limits(root)
-        )
+        if 2 * size > disk.f_bavail * disk.f_frsize:
+            return False
+        return size <= SMALL or all(2 * size + total // SPARE <= free for free, total in _limits(root))
     except (OSError, ValueError, KeyError):
         return False  # where it cannot be told, it is not tried
 

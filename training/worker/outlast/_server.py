@@ -1,9 +1,10 @@
 """``python -m outlast._server FD FILE...`` is where workers come from that have nothing to import any more.
 
 It imports what the program in the files imports, and waits on the socket FD
-for orders. For each it forks: the child becomes the worker, as a Python of its
-own would have been. It never touches the device, and while a model trains it
-sleeps. It ends with the supervisor, and its workers with it.
+for orders. For each there is a fork of it, which becomes the worker, as a Python
+of its own would have been; the next one is forked while a model trains. It never
+touches the device, and sleeps otherwise. It ends with the supervisor, and its
+workers with it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ import socket
 import sys
 import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from . import _leave, _preload, _run
 
@@ -31,6 +32,10 @@ DESCRIPTORS = 3
 
 # The checks of CUDA that go through its driver would initialise it.
 NVML_CHECK = "PYTORCH_NVML_BASED_CUDA_CHECK"
+
+# How long nothing is to be done before the next fork is made: one that has just
+# begun needs the processors.
+CALM_SECONDS = 0.25
 
 # A machine that shuts down sends these to everybody. To end by them would be to
 # end the workers, which are to save first.
@@ -51,12 +56,21 @@ def main(fd: int, files: list[str]) -> NoReturn:
     _leave.leave(status)
 
 
+class Spare(NamedTuple):
+    """A fork that waits for its order."""
+
+    pid: int
+    link: socket.socket
+
+
 class Server:
     """Forks workers, and tells the supervisor how they end."""
 
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._workers: set[int] = set()
+        self._spare: Spare | None = None
+        self._over = False  # the supervisor has no more orders
         self._handlers: dict[int, Any] = {}
         self._prctl = ctypes.CDLL(None, use_errno=True).prctl
         self._wake, self._alarm = os.pipe()  # rings when a worker has ended
@@ -74,6 +88,7 @@ class Server:
         _preload.load(files)
         if ours:
             os.environ.pop(NVML_CHECK, None)
+        _preload.read_sources()
         if why := _preload.objection():
             self._say(refused=why)
             os._exit(0)
@@ -90,56 +105,84 @@ class Server:
             ready.register(self._link, selectors.EVENT_READ)
             ready.register(self._wake, selectors.EVENT_READ)
             while True:
-                for key, _ in ready.select():
+                events = ready.select(None if self._spare else CALM_SECONDS)
+                if not events:
+                    with contextlib.suppress(OSError):  # an order will say why not
+                        if order := self._fork():
+                            return order
+                for key, _ in events:
                     if key.fileobj is not self._link:
                         os.read(self._wake, 512)
                         self._bury()
-                        continue
-                    data, fds, _, _ = socket.recv_fds(self._link, MOST_BYTES, DESCRIPTORS)
-                    if not data:
-                        return None
-                    order = json.loads(data)
-                    if self._fork(order, fds):
+                    elif order := self._answer():
                         return order
+                    elif self._over:
+                        return None
 
-    def _fork(self, order: dict[str, Any], fds: list[int]) -> bool:
-        """Reports whether this is the worker."""
+    def _answer(self) -> dict[str, Any] | None:
+        """Has a fork do what is ordered; in that, returns the order."""
+        why = ""
+        if not self._spare:
+            try:
+                if order := self._fork():
+                    return order
+            except OSError as error:
+                why = str(error)
+        data, fds, _, _ = socket.recv_fds(self._link, MOST_BYTES, DESCRIPTORS)
+        self._over = not data
+        if data and self._spare:
+            (pid, link), self._spare = self._spare, None
+            self._workers.add(pid)
+            try:
+                with link:
+                    socket.send_fds(link, [data], fds)
+                self._say(started=pid)
+            except OSError as error:  # it was killed
+                why = str(error)
+        if data and why:
+            self._say(failed=why)
+        for fd in fds:
+            os.close(fd)
+        return None
+
+    def _fork(self) -> dict[str, Any] | None:
+        """Makes a spare; in that, returns its order."""
         # A request to pause that comes before the worker can hear it has to wait.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*IGNORED, signal.SIGCHLD))
         server = os.getpid()
         sys.stdout.flush()
         sys.stderr.flush()
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._become(order, fds, server)
-                return True
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            with theirs:
+                pid = os.fork()
+                if pid == 0:
+                    ours.close()
+                    return self._become(theirs, server)
             with contextlib.suppress(OSError):
                 os.setpgid(pid, pid)  # the worker does so too: whoever comes first
-            self._workers.add(pid)
-            answer: dict[str, Any] = {"started": pid}
-        except OSError as error:
-            answer = {"failed": str(error)}
+            self._spare = Spare(pid, ours)
+            return None
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        for fd in fds:
-            os.close(fd)
-        self._say(**answer)
-        return False
 
-    def _become(self, order: dict[str, Any], fds: list[int], server: int) -> None:
-        """Makes a worker of this process, as the supervisor would have started it."""
+    def _become(self, link: socket.socket, server: int) -> dict[str, Any]:
+        """Waits for an order, and makes a worker of this process, as the supervisor would have started it."""
         try:
             os.setpgid(0, 0)
             self._prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
             if os.getppid() != server:
                 os._exit(1)
             signal.set_wakeup_fd(-1)
-            for number, handler in self._handlers.items():
-                signal.signal(number, handler)
             self._link.close()
             os.close(self._wake)
             os.close(self._alarm)
+            data, fds, _, _ = socket.recv_fds(link, MOST_BYTES, DESCRIPTORS)
+            if not data:  # the server has ended
+                os._exit(0)
+            for number, handler in self._handlers.items():
+                signal.signal(number, handler)
+            order: dict[str, Any] = json.loads(data)
             events, log, lock = fds
             os.set_inheritable(events, True)
             os.set_inheritable(lock, True)  # what it starts is part of it
@@ -151,6 +194,7 @@ class Server:
                 sys.path[0] = os.getcwd()
             os.environ.update(order["env"], OUTLAST_EVENTS_FD=str(events))
             sys.argv = [str(Path(__file__).with_name("__main__.py")), order["job"]]
+            return order
         except BaseException as error:
             self._give_up(error)
 
@@ -164,6 +208,9 @@ class Server:
             if found:
                 self._workers.remove(pid)
                 self._say(ended=pid, status=status)
+        if self._spare and os.waitpid(self._spare.pid, os.WNOHANG)[0]:  # it was killed
+            self._spare.link.close()
+            self._spare = None
 
     def _say(self, **answer: Any) -> None:
         try:

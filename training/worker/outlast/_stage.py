@@ -118,17 +118,16 @@ class Pace:
     """How often checkpoints are due: after so many steps, else after so many seconds."""
 
     def __init__(self, every: dict[str, float]) -> None:
-        self._every = every
+        self._steps = every.get("steps")
+        self._seconds = every.get("seconds")
         self.saved(0)
 
     def saved(self, step: int) -> None:
         """Takes note of a checkpoint, or of the try of one."""
         self._step, self._time = step, time.monotonic()
 
-    def due(self, step: int) -> bool:
-        """Whether after step it is time for the next one."""
-        if steps := self._every.get("steps"):
-            return step - self._step >= steps
-        if seconds := self._every.get("seconds"):
-            return time.monotonic() - self._time >= seconds
-        return False
+    def due(self, step: int, now: float) -> bool:
+        """Whether after step, at a monotonic time, the next one is to be made."""
+        if self._steps:
+            return step - self._step >= self._steps
+        return bool(self._seconds) and now - self._time >= self._seconds

@@ -53,14 +53,14 @@ class Adapter:
         self._told = step - 1
         job._say_restored()
         job._pace.saved(step)
-        job._progress(force=True)
+        job._progress()
 
     def completed(self, step: int) -> bool:
         """So many steps are complete. Returns whether a checkpoint is wanted now."""
         job = self.job
         job._step = step
-        job._progress(force=step == job._total)
-        return job._asked_to_pause or job._asked_to_save or job._pace.due(step)
+        now = job._progressed(step == job._total)
+        return job._asked_to_pause or job._asked_to_save or job._pace.due(step, now)
 
     def log(self, step: int, values: dict[str, Any]) -> None:
         """Notes what a trainer logged for step; it may do so in several parts."""

@@ -238,7 +238,8 @@ def test_room_on_a_machine(machine: Machine, tmp_path: Path) -> None:
     root = machine(free=1000, total=4000)
     assert _room.fits(tmp_path, 250 * MIB, root), "twice 250, and 500 that stay free"
     assert not _room.fits(tmp_path, 251 * MIB, root)
-    assert not _room.fits(tmp_path, 1, tmp_path / "none"), "where it cannot be told, it is not tried"
+    assert not _room.fits(tmp_path, 9 * MIB, tmp_path / "none"), "where it cannot be told, it is not tried"
+    assert _room.fits(tmp_path, 8 * MIB, tmp_path / "none"), "it is too small to matter"
 
 
 def test_room_within_a_limit_of_version_2(machine: Machine, tmp_path: Path) -> None:
