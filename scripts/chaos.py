@@ -32,6 +32,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.rounds, self.failed, self.asked, self.with_torch = 0, [], 0, 0
+        self.parallel: Counter[str] = Counter()
         self.done: Counter[str] = Counter()
         self.damages: Counter[str] = Counter()
 
@@ -39,6 +40,7 @@ class Tally:
         """Counts a round."""
         self.rounds += 1
         self.with_torch += r.schedule.torch
+        self.parallel[r.schedule.parallel] += 1
         self.asked += r.watch.asked
         self.done += r.done
         self.damages += Counter(f"{d['how']} {'in the store' if d['store'] else 'on disk'}" for d in r.damaged)
@@ -50,6 +52,7 @@ class Tally:
         rows = [
             ("rounds", self.rounds),
             ("  with torch", self.with_torch),
+            *((f"  --parallel {k}", n) for k, n in sorted(self.parallel.items())),
             ("  failed", f"{len(self.failed)} {sorted(self.failed) or ''}"),
             ("faults", sum(n for k, n in self.done.items() if not k.startswith("nothing"))),
             *((f"  {k}", n) for k, n in sorted(self.done.items())),

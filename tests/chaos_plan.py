@@ -170,9 +170,11 @@ class Schedule:
     first: str = "train"
     detach: bool = False
     faults: list[Fault] = field(default_factory=list)
+    parallel: str = "1"
 
     def __str__(self) -> str:
-        lines = [f"start: {self.first}{' --detach' if self.detach else ''}{', with torch' if self.torch else ''}"]
+        how = f"{self.first}{' --detach' if self.detach else ''} --parallel {self.parallel}"
+        lines = [f"start: {how}{', with torch' if self.torch else ''}"]
         return "\n".join(f"  {line}" for line in lines + [str(f) for f in self.faults])
 
 
@@ -195,4 +197,5 @@ def schedule(seed: int, number: int) -> Schedule:
         )
         for _ in range(r.randint(3, 6))
     ]
-    return Schedule(seed, number, r.random() < 0.2, r.choice(finder), r.random() < 0.3, faults)
+    torch, first, detach = r.random() < 0.2, r.choice(finder), r.random() < 0.3
+    return Schedule(seed, number, torch, first, detach, faults, r.choice(["1", "1", "2", "3", "auto"]))

@@ -80,6 +80,7 @@ class Round:
             flags += ["--store", str(self.store)]
         if how in ("train", "kernel"):
             flags += ["--store", str(self.store), "--checkpoint-every", f"{EVERY}steps"]
+            flags += ["--parallel", self.schedule.parallel]
         if how == "kernel" and self.kernels is not None:
             self.in_a_kernel(f"%train {self.plan} {' '.join(flags)}")
         else:
