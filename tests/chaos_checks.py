@@ -17,7 +17,7 @@ MARK = "OUTLAST_CHAOS_MARK"  # in the environment of all that a round starts
 STATES = {"pending", "running", "paused", "done", "failed"}
 CAUSES = {"done", "paused", "lost", "killed", "error", "device_oom", "disk_full"}
 
-# Every path that ARCHITECTURE.md names, below a run's folder.
+# Every path that docs/formats.md names, below a run's folder.
 MODEL = r"models/[^/]+/"
 ON_DISK = (
     r"(run|state|lineage|mirrored|learnt)\.json|ledger\.jsonl|supervisor\.(lock|log)|code/train\.py"
