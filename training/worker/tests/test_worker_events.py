@@ -116,9 +116,15 @@ def test_an_announced_checkpoint_is_complete_and_below_staging(start: Start, tmp
 
 
 def test_every_checkpoint_has_a_folder_of_its_own(run: Run) -> None:
-    ended = run("for step in job.steps(2): job.save()\njob.save()\njob.finish()")
+    ended = run("for step in job.steps(3): job.save()\njob.save()\njob.finish()")
     paths = [e["path"] for e in ended.all("checkpoint")]
     assert len(set(paths)) == len(paths) == 4
+
+
+def test_a_program_is_not_resumed_behind_its_last_step(run: Run) -> None:
+    """It may want what its loop has left behind."""
+    ended = run("for step in job.steps(6):\n    if step % 3 == 2: job.save()\njob.finish(last=step)")
+    assert [(e["step"], e["reason"]) for e in ended.all("checkpoint")] == [(3, "asked"), (6, "final")]
 
 
 def test_a_step_left_by_break_counts_as_done(run: Run) -> None:
