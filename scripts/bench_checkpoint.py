@@ -22,6 +22,10 @@ ROUNDS = int(os.environ.get("OUTLAST_BENCH_ROUNDS", "7"))
 # back, far shorter than the 30 s that people leave between two.
 STRETCH = 3
 
+# One core trains and the other is free, as where a GPU trains: torch's own
+# setting does not reach this library.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
+
 # The stall is the time from the end of a step that asks for a checkpoint to the
 # begin of the next one; a stretch is always of as many steps.
 CODE = """
