@@ -271,6 +271,10 @@ func (j *journal) write(batch []journalEntry) {
 	}
 	if err != nil {
 		j.log.Warn("output not kept", "error", err)
+		if n := len(j.kept); n > 0 && j.kept[n-1].stored == 0 { // a disk may be full for long
+			os.Remove(j.path(j.base + n - 1)) //nolint:errcheck // it is empty, and goes with the folder
+			j.kept = j.kept[:n-1]
+		}
 		return
 	}
 	last := &j.kept[len(j.kept)-1]

@@ -108,6 +108,14 @@ func TestAWriteThatFailsCostsOnlyItsOwnOutput(t *testing.T) {
 	p.print("lost")
 	p.flush()
 	assert.Equal(t, []string{"before"}, p.texts(true))
+	for range 3 { // nothing of a new segment can be written
+		_, err = p.segment()
+		require.NoError(t, err)
+		require.NoError(t, p.file.Close())
+		p.print("lost")
+		p.flush()
+		assert.Len(t, p.kept, 1)
+	}
 	p.print("after")
 	p.flush()
 	assert.Equal(t, []string{"before", "after"}, p.texts(true))

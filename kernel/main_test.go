@@ -238,7 +238,12 @@ func (m *magics) run(ctx context.Context, cell *kernel.Cell, verb, rest string) 
 	case "%exec":
 		return cell.Exec(ctx, rest)
 	case "%replay":
-		_, err := cell.Replay(0)
+		if rest == "interrupted" {
+			stopped, stop := context.WithCancelCause(ctx)
+			stop(kernel.ErrInterrupted)
+			ctx = stopped
+		}
+		_, err := cell.Replay(ctx, 0)
 		return err
 	case "%nowrestart":
 		return cell.RestartChild(ctx)

@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/json"
 	"iter"
@@ -14,14 +15,17 @@ import (
 // Replay shows again, as the output of c, what the cell with an execution count
 // has shown so far; 0 means the latest before c. lost reports that a part is no
 // longer kept. The messages are new ones: nobody takes them for a repetition.
-// The error is ErrNotKept for a cell that the journal does not have.
-func (c *Cell) Replay(count int) (lost bool, err error) {
+// The error is ErrNotKept for a cell that the journal does not have, or ctx's.
+func (c *Cell) Replay(ctx context.Context, count int) (lost bool, err error) {
 	now := newScene()
 	if lost, err = c.sink.kept(count, now.see); err != nil {
 		return lost, err
 	}
 	for _, o := range now.shown {
 		for line := range o.lines() {
+			if ctx.Err() != nil { // a browser takes its time for much
+				return lost, context.Cause(ctx)
+			}
 			c.sink.again(line)
 		}
 	}

@@ -32,3 +32,11 @@ func TestAReplayJoinsWhatWasPrintedInPieces(t *testing.T) {
 	}
 	assert.Equal(t, 4, texts, "no message is larger than a front end likes")
 }
+
+func TestAReplayCanBeInterrupted(t *testing.T) {
+	r := start(t, kerneltest.Child{}, func(c *kernel.Config) { c.JournalDir = c.TempDir + "/journal" })
+	require.NotEmpty(t, r.Run("flood 3 10").Text())
+	stopped := r.Run("%replay interrupted")
+	assert.Equal(t, jupyter.Failed, stopped.Status())
+	assert.Empty(t, stopped.Text())
+}

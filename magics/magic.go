@@ -91,7 +91,7 @@ type Notebook interface {
 	Working(on bool)
 	// Replay shows again what the cell with an execution count has shown; 0: the
 	// latest. lost reports that a part is no longer kept.
-	Replay(count int) (lost bool, err error)
+	Replay(ctx context.Context, count int) (lost bool, err error)
 }
 
 // A View is one thing to look at, in the forms that front ends understand.

@@ -18,7 +18,7 @@ func Replay(*Deps) *Magic {
 		Looks: true,
 	}
 	m.Bind = func(*pflag.FlagSet) func(context.Context, *Call) error {
-		return func(_ context.Context, c *Call) error {
+		return func(ctx context.Context, c *Call) error {
 			word, err := optional(m, c)
 			if err != nil {
 				return err
@@ -29,7 +29,10 @@ func Replay(*Deps) *Magic {
 					return &UsageError{m, fmt.Sprintf("it takes the number of a cell, as in [12], or last, not %q", word)}
 				}
 			}
-			lost, err := c.Notebook.Replay(count)
+			lost, err := c.Notebook.Replay(ctx, count)
+			if ctx.Err() != nil {
+				return err
+			}
 			if err != nil {
 				return &Problem{
 					What: "replay " + cellName(count),
