@@ -4,12 +4,10 @@ package training
 
 import (
 	"bufio"
-	"context"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"testing"
@@ -87,26 +85,6 @@ func TestAnIdentityIsOneProcess(t *testing.T) {
 		require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
 		require.Equal(t, identity{}, readIdentity(path), text)
 	}
-}
-
-func TestTheEndOfAProcessIsWaitedFor(t *testing.T) {
-	if runtime.GOOS != "linux" {
-		t.Skip("elsewhere finders look every so often")
-	}
-	cmd := sleeper(t)
-	id := identify(cmd.Process.Pid)
-	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
-	defer cancel()
-	require.True(t, id.await(short))
-	require.Error(t, short.Err(), "it has not ended")
-	go func() {
-		time.Sleep(20 * time.Millisecond)
-		cmd.Process.Kill() //nolint:errcheck // it is there
-	}()
-	require.True(t, id.await(t.Context()), "nobody has waited for it yet")
-	require.False(t, id.works())
-	require.False(t, identity{id.pid, id.began + 1}.await(t.Context()), "it is another one")
-	require.False(t, identity{}.await(t.Context()))
 }
 
 // A worker that outlived its supervisor is ended before the next one starts.
