@@ -74,6 +74,36 @@ func requireOvercome(t *testing.T, fault drivetest.Fault) {
 	require.Len(t, files(server), 2)
 }
 
+// A session that is lost near its end costs the bytes that it had, and no more:
+// what Drive takes of them the second time is no failure.
+func TestSessionLostLateBeginsAgain(t *testing.T) {
+	server := drivetest.Start(t, drivetest.Options{})
+	cfg := config(server)
+	cfg.Tries = 3
+	s := open(t, cfg)
+	server.Inject(drivetest.Fault{Op: drivetest.OpSend, Kind: drivetest.Expire404, Skip: 38})
+	put(t, s, "file", random(40*mib, 1))
+	require.Equal(t, 39+40, server.Count(drivetest.OpSend))
+	require.Zero(t, server.Count(drivetest.OpAsk), "there is nothing to be asked")
+}
+
+// A session that is lost at the same place each time is given up.
+func TestSessionLostAgainAndAgainIsGivenUp(t *testing.T) {
+	server := drivetest.Start(t, drivetest.Options{})
+	cfg := config(server)
+	cfg.Tries = 3
+	s := open(t, cfg)
+	for n := range 10 { // each time with four chunks accepted
+		server.Inject(drivetest.Fault{Op: drivetest.OpSend, Kind: drivetest.Expire404, Skip: 4 * (n + 1)})
+	}
+	content := random(6*mib, 1)
+	_, err := s.Put(t.Context(), "file", bytes.NewReader(content), digestOf(content))
+	var problem *drive.AccessError
+	require.ErrorAs(t, err, &problem)
+	require.Equal(t, 3, server.Injected(drivetest.Expire404))
+	requireAbsent(t, s, "file")
+}
+
 // What lasts is told in three parts, and nothing is half there.
 func TestLastingFaultsAreExplained(t *testing.T) {
 	for name, test := range map[string]struct {

@@ -35,7 +35,7 @@ type upload struct {
 	opened  func(session string) // notes a session, durably, before the first byte
 	offset  int64                // bytes that Drive has
 	asked   bool                 // offset is what Drive said, and nothing was sent since
-	best    int64                // largest offset so far
+	best    int64                // largest offset so far, in whatever session
 	moved   bool                 // it grew
 	chunk   int64                // bytes of the next request
 	sent    bool                 // since offset was known last
@@ -190,17 +190,18 @@ func (u *upload) believe(has string, answer bool) error {
 		u.session = ""
 		return errors.New("drive has all bytes and does not finish the file")
 	}
-	sent := u.sent
+	sent, grew := u.sent, offset > u.offset
 	u.offset, u.asked, u.sent = offset, true, false
-	if offset > u.best {
+	if offset > u.best { // a session that expires again and again gets no farther than this, and is given up
 		u.best, u.moved = offset, true
 		u.tries.progress()
 		u.store.pace.fine()
+	}
+	if grew || !sent {
 		return nil
 	}
-	if sent { // nothing came through: less at a time may
-		u.chunk = max(u.chunk/2/chunkUnit*chunkUnit, min(smallestChunk, u.store.cfg.Chunk))
-	}
+	// Nothing came through: less at a time may.
+	u.chunk = max(u.chunk/2/chunkUnit*chunkUnit, min(smallestChunk, u.store.cfg.Chunk))
 	if answer {
 		return errors.New("drive keeps nothing of what it is sent")
 	}
