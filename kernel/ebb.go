@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// An ebb gives memory back after much output. Go would keep most of it for
-// minutes, for the next flood, and on a small machine it is training's. The zero
-// value is ready.
+// An ebb gives memory back after the start and after much output. Go would keep
+// most of it for minutes, for the next flood, and on a small machine it is
+// training's. The zero value is ready.
 type ebb struct {
 	bytes   atomic.Int64 // since memory was given back
 	pending atomic.Bool
@@ -18,6 +18,14 @@ const (
 	ebbBytes = 32 << 20
 	ebbDelay = 2 * time.Second
 )
+
+// started is called once all is running.
+func (e *ebb) started() {
+	unmapProgram()
+	if e.pending.CompareAndSwap(false, true) {
+		time.AfterFunc(ebbDelay, e.giveBack) // the child has said its first words then, and its start is over too
+	}
+}
 
 // passed counts output.
 func (e *ebb) passed(frames [][]byte) {
@@ -38,4 +46,5 @@ func (e *ebb) giveBack() {
 	}
 	e.pending.Store(false)
 	debug.FreeOSMemory()
+	unmapProgram()
 }

@@ -159,6 +159,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 		nobody := &jupyter.Message{} // as the parent: work that no request of this process began
 		p.config.Started(func(on bool) { p.hold(nobody, on) })
 	}
+	p.ebb.started()
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return p.live(ctx) })
 	g.Go(func() error { return p.rpc.serve(ctx) })

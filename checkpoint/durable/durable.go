@@ -52,7 +52,7 @@ func WriteFile(path string, r io.Reader, want *Digest) (Digest, error) {
 	if err != nil {
 		return Digest{}, fmt.Errorf("write %s: %w", path, err)
 	}
-	d, err := fill(f, r, want)
+	d, err := fill(f, f, r, want)
 	if err == nil {
 		err = os.Rename(f.Name(), path)
 	}
@@ -67,13 +67,14 @@ func WriteFile(path string, r io.Reader, want *Digest) (Digest, error) {
 }
 
 // NewFile writes r to path, which must not be there, durably. It is for a folder
-// that nobody takes for whole yet: a crash leaves half a file.
+// that nobody takes for whole yet: a crash leaves half a file. A large content
+// does not stay in the page cache: it is not expected to be read soon.
 func NewFile(path string, r io.Reader) (Digest, error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 	if err != nil {
 		return Digest{}, err
 	}
-	d, err := fill(f, r, nil)
+	d, err := fill(f, &bypass{f: f}, r, nil)
 	if err != nil {
 		return Digest{}, fmt.Errorf("write %s: %w", path, err)
 	}
@@ -105,9 +106,9 @@ func tempPattern(base string) string {
 	return base + TempMark
 }
 
-// fill copies r into f, syncs and closes it.
-func fill(f *os.File, r io.Reader, want *Digest) (Digest, error) {
-	d, err := copyHashed(f, r)
+// fill copies r into f by way of w, syncs and closes it.
+func fill(f *os.File, w io.Writer, r io.Reader, want *Digest) (Digest, error) {
+	d, err := copyHashed(w, r)
 	if err == nil && want != nil && !d.Matches(*want) {
 		err = fmt.Errorf("%w: %d bytes with SHA-256 %s", ErrContent, d.Size, d.SHA256)
 	}

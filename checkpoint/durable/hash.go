@@ -103,7 +103,7 @@ func (h *hasher) block() []byte {
 			return b
 		default:
 			h.made++
-			return make([]byte, largeBlock)
+			return newBlock()
 		}
 	}
 	return <-h.free

@@ -53,6 +53,11 @@ func TestDigestsAreThoseOfTheContent(t *testing.T) {
 				written.Synced = false
 				require.Equal(t, want, written)
 				require.True(t, bytes.Equal(data, readFile(t, path)))
+				made, err := durable.NewFile(path+"-new", bytes.NewReader(data))
+				require.NoError(t, err)
+				made.Synced = false
+				require.Equal(t, want, made)
+				require.True(t, bytes.Equal(data, readFile(t, path+"-new")))
 				hashed, err := durable.HashFile(path)
 				require.NoError(t, err)
 				require.Equal(t, want, hashed)
