@@ -168,13 +168,18 @@ func (v *Vault) Finish(_ context.Context, c training.Checkpoint) (training.Check
 		return training.Checkpoint{}, err
 	}
 	source := v.Run.ModelPath(c.Model, "checkpoints", strconv.FormatInt(c.Step, 10))
-	target := v.Run.ModelPath(c.Model, "final")
-	must(os.RemoveAll(target))
-	if err := os.CopyFS(target, os.DirFS(source)); err != nil {
+	half, target := v.Run.ModelPath(c.Model, "final.half"), v.Run.ModelPath(c.Model, "final")
+	must(os.RemoveAll(half)) // of a kill in between: the source's manifest is in it
+	if err := os.CopyFS(half, os.DirFS(source)); err != nil {
 		return training.Checkpoint{}, err
 	}
 	c.Final = true
-	return write(target, c)
+	if _, err := write(half, c); err != nil {
+		return training.Checkpoint{}, err
+	}
+	must(os.RemoveAll(target))
+	c.Path, c.Durability = target, "local"
+	return c, os.Rename(half, target)
 }
 
 // Supersede implements training.Vault.
