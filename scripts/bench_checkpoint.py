@@ -22,10 +22,6 @@ ROUNDS = int(os.environ.get("OUTLAST_BENCH_ROUNDS", "7"))
 # back, far shorter than the 30 s that people leave between two.
 STRETCH = 3
 
-# One core trains and the other is free, as where a GPU trains: torch's own
-# setting does not reach this library.
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
-
 # The stall is the time from the end of a step that asks for a checkpoint to the
 # begin of the next one; a stretch is always of as many steps.
 CODE = """
@@ -37,7 +33,7 @@ import time
 import outlast
 import torch
 
-torch.set_num_threads(1)
+torch.set_num_threads({threads})
 job = outlast.job()
 state = torch.rand({mib} << 18)
 warm = state.clone()
@@ -104,8 +100,19 @@ for n in range({rounds} + 1):
 
 def main() -> None:
     """Prints the ratios."""
-    with tempfile.TemporaryDirectory(prefix="outlast-bench-") as folder:
-        said = outlast(Path(folder))
+    for threads in (1, os.cpu_count() or 1):
+        with tempfile.TemporaryDirectory(prefix="outlast-bench-") as folder:
+            said = outlast(Path(folder), threads)
+        if threads == 1:
+            stalls(said)
+            print("where a core is free, as where a GPU trains:")
+        else:
+            print(f"where training keeps all {threads} cores busy:")
+        overhead(said)
+
+
+def stalls(said: dict[str, list[dict[str, float]]]) -> None:
+    """Prints how long a checkpoint holds training up, beside what else there is."""
     stall, fresh, warm, plain = ([f[k] for f in said["copy"]] for k in ("stall", "fresh", "warm", "plain"))
     what = f"stall of a {MIB} MiB checkpoint"
     report(f"{what} / copy to new memory", stall, fresh, "target 1.3x: a copy of one's own is in new memory")
@@ -113,13 +120,16 @@ def main() -> None:
     report(f"{what} / torch.save, fsync, copy", stall, plain)
     first = said["first"][0]
     report("the first one / copy to new memory", [first["stall"]], [first["fresh"]])
+
+
+def overhead(said: dict[str, list[dict[str, float]]]) -> None:
+    """Prints what a checkpoint costs in all: its stall, and what is done behind training's back."""
     with_, without = ([s[k] for s in said["stretch"]] for k in ("with", "without"))
     # The best of each: what else the machine does takes longer than what is looked for.
     lost = min(with_) - min(without)
     figures = f"{min(with_):.3f} s with it, {min(without):.3f} s without, the best of {ROUNDS}"
-    print(f"a checkpoint costs {lost:.3f} s of training  ({figures})")
-    alone = 100 * statistics.median(stall) / 30
-    print(f"one every 30 s, which was not waited for: {100 * lost / 30:+.2f} %  (target 1 %; its stall {alone:.2f} %)")
+    print(f"  a checkpoint costs {lost:.3f} s of training  ({figures})")
+    print(f"  one every 30 s, which was not waited for: {100 * lost / 30:+.2f} %  (target 1 %)", flush=True)
 
 
 def report(what: str, mine: list[float], peer: list[float], why: str = "") -> None:
@@ -129,13 +139,14 @@ def report(what: str, mine: list[float], peer: list[float], why: str = "") -> No
     print(f"{what:58} {ratio:7.3f}x  ({figures}{'; ' + why if why else ''})", flush=True)
 
 
-def outlast(folder: Path) -> dict[str, list[dict[str, float]]]:
-    """Has the model train; returns what it printed."""
-    (folder / "train.py").write_text(CODE.format(mib=MIB, rounds=ROUNDS, stretch=STRETCH))
+def outlast(folder: Path, threads: int) -> dict[str, list[dict[str, float]]]:
+    """Has the model train with so many threads; returns what it printed."""
+    (folder / "train.py").write_text(CODE.format(mib=MIB, rounds=ROUNDS, stretch=STRETCH, threads=threads))
     (folder / "plan.yaml").write_text(json.dumps({"run": "bench", "script": "train.py", "models": [{"name": "m"}]}))
     command = ["outlast", "train", "plan.yaml", "--dir", "data", "--python", sys.executable]
     never = ["--checkpoint-every", "1000000000steps"]  # but when it is asked for
-    subprocess.run([*command, *never], cwd=folder, check=True, stdout=subprocess.DEVNULL)
+    threaded = os.environ | {"OPENBLAS_NUM_THREADS": str(threads)}  # torch's own setting does not reach this library
+    subprocess.run([*command, *never], cwd=folder, check=True, stdout=subprocess.DEVNULL, env=threaded)
     said: dict[str, list[dict[str, float]]] = {"first": [], "copy": [], "stretch": []}
     for line in (folder / "data" / "bench" / "models" / "m" / "log.txt").read_text().splitlines():
         kind, _, figures = line.partition(" ")
