@@ -99,6 +99,7 @@ func (i *interceptor) call(ctx context.Context, cell *kernel.Cell, inv magics.In
 		Screen:     i.screen(cell, out),
 		Notebook:   cell,
 		Interrupts: cell.Interrupts(),
+		Gone:       cell.Gone(),
 		Result:     cell.SetResult,
 	})
 }

@@ -63,7 +63,7 @@ def plain(value):
 def evaluate(expr):
     """The value of an expression in the notebook."""
     value = eval(expr, ip.user_global_ns, ip.user_ns)
-    return Json(json.dumps(value, default=plain))
+    return Json(json.dumps(value, default=plain, allow_nan=False))
 
 
 def book(code):
@@ -120,8 +120,9 @@ def parent():
 class Call:
     """One call of a magic: a connection to Outlast, on which both sides speak lines of JSON."""
 
-    def __init__(self, stream):
-        self.stream = stream
+    def __init__(self, incoming, outgoing):
+        self.incoming = incoming
+        self.outgoing = outgoing  # a file of its own: one for both drops what it has read when it writes
         self.busy = False  # a line is on its way: an interrupt must not tear it
         self.ours = False  # the notebook's own code runs: an interrupt is its
         self.waiting = 0
@@ -129,8 +130,8 @@ class Call:
     def send(self, **message):
         line = json.dumps(message, default=str) + "\n"
         self.busy = True
-        self.stream.write(line)
-        self.stream.flush()
+        self.outgoing.write(line)
+        self.outgoing.flush()
         self.busy = False
         while self.waiting:
             self.waiting -= 1
@@ -148,7 +149,7 @@ class Call:
     def lines(self):
         while True:
             try:
-                text = self.stream.readline()
+                text = self.incoming.readline()
             except KeyboardInterrupt:  # where signals are not ours to handle
                 self.send(interrupt=True)
                 continue
@@ -175,8 +176,9 @@ def call(name, cell, line, body):
     """Runs a magic in Outlast and shows here what it shows."""
     sys.stdout.flush()
     sys.stderr.flush()
-    with connect() as s, s.makefile("rw", encoding="utf-8", newline="\n") as stream:
-        one = Call(stream)
+    form = {"encoding": "utf-8", "newline": "\n"}
+    with connect() as s, s.makefile("r", **form) as incoming, s.makefile("w", **form) as outgoing:
+        one = Call(incoming, outgoing)
         with handling(one.interrupted):
             one.send(token=config["token"], name=name, cell=cell, line=line, body=body, parent=parent())
             for message in one.lines():
@@ -196,8 +198,8 @@ def show(message, one):
     elif message["op"] in ("display_data", "update_display_data"):
         ip.display_pub.publish(
             data=content["data"],
-            metadata=content["metadata"],
-            transient=content["transient"],
+            metadata=content.get("metadata") or {},
+            transient=content.get("transient") or {},  # a result that is shown again has none
             update=message["op"] == "update_display_data",
         )
     elif message["op"] == "eval":

@@ -20,6 +20,7 @@ type Cell struct {
 	request    *jupyter.Message
 	sink       sink
 	interrupts chan struct{}
+	gone       <-chan struct{}
 
 	mu     sync.Mutex
 	result json.RawMessage
@@ -50,6 +51,11 @@ func (c *Cell) Request() *jupyter.Message { return c.request }
 // Interrupts delivers each interrupt that comes while the cell runs, the first
 // included.
 func (c *Cell) Interrupts() <-chan struct{} { return c.interrupts }
+
+// Gone is closed when the cell has lost who it works for: the kernel ends, or
+// the child that called has died. Jupyter interrupts a kernel right before it
+// ends it: whoever takes an interrupt for a wish waits a moment for this.
+func (c *Cell) Gone() <-chan struct{} { return c.gone }
 
 // Stream shows text on stdout or stderr.
 func (c *Cell) Stream(name jupyter.StreamName, text string) {
@@ -118,7 +124,10 @@ type laneCell struct {
 var _ sink = laneCell{}
 
 func newCell(p *Proxy, x *execution, content jupyter.ExecuteRequestContent) *Cell {
-	return &Cell{Code: content.Code, request: x.route.request, sink: laneCell{p, x}, interrupts: make(chan struct{}, maxInterrupts)}
+	return &Cell{
+		Code: content.Code, request: x.route.request, sink: laneCell{p, x},
+		interrupts: make(chan struct{}, maxInterrupts), gone: p.leaving,
+	}
 }
 
 func (s laneCell) emit(t jupyter.Type, content any) { s.p.publish(t, s.x.route.request, content) }
@@ -140,16 +149,18 @@ func (s laneCell) restart(ctx context.Context) error { return s.p.restart(ctx) }
 // goroutine of their own.
 func (p *Proxy) beginCell(x *execution) {
 	ctx, cancel := context.WithCancelCause(context.Background())
-	x.end = func() {
-		x.cell.interrupted()
-		cancel(ErrInterrupted)
+	x.end = func(cause error) {
+		if errors.Is(cause, ErrInterrupted) {
+			x.cell.interrupted()
+		}
+		cancel(cause)
 	}
 	ok := p.crew.start(func() {
 		defer cancel(nil)
 		p.runCell(ctx, x)
 	})
 	if !ok {
-		cancel(ErrInterrupted) // the kernel ends
+		cancel(ErrEnding)
 	}
 }
 

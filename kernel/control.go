@@ -30,7 +30,7 @@ func (p *Proxy) fromControl(from *peer, frames [][]byte) {
 // request, or nil for a signal. A child that wants a message gets one.
 func (p *Proxy) interrupt(r *route) {
 	p.withdraw()
-	done := p.lane.interrupt()
+	done := p.lane.interrupt(ErrInterrupted)
 	if !done && r != nil && p.config.Spec.InterruptMode == messageMode {
 		p.forward(r) // the answer is the child's too
 		return
@@ -81,14 +81,14 @@ const messageMode = "message"
 // gives us 2.5 s for all of it.
 const shutdownGrace = time.Second
 
-// shutdown ends the kernel: the child is told, and its answer is ours. What
-// runs in cells of ours ends; runs in training do not belong to the kernel.
+// shutdown ends the kernel: the child is told, and its answer is ours. Cells of
+// ours end with ErrEnding, and so leave alone what works without the kernel.
 func (p *Proxy) shutdown(r *route) {
 	content, err := jupyter.Decode[jupyter.ShutdownContent](r.request)
 	if err != nil {
 		p.config.Log.Warn("shutdown request not understood", "error", err)
 	}
-	p.lane.interrupt()
+	p.leave()
 	listens := p.life.shutdown()
 	p.crew.start(func() {
 		if listens && p.tellShutdown(content) {

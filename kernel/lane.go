@@ -1,7 +1,6 @@
 package kernel
 
 import (
-	"context"
 	"sync"
 	"time"
 )
@@ -11,7 +10,7 @@ type execution struct {
 	route *route
 	claim Claim
 	stops bool               // an error in it aborts those behind it
-	end   context.CancelFunc // of a cell of ours that runs: interrupts it
+	end   func(cause error) // of a cell of ours that runs: ends its context
 	cell  *Cell
 	aside bool // it did not wait for those before it
 
@@ -152,18 +151,18 @@ func (l *lane) advance() {
 	}
 }
 
-// interrupt interrupts the cells of ours that run, and reports whether that was
-// all there was to interrupt.
-func (l *lane) interrupt() (all bool) {
+// interrupt ends the contexts of the cells of ours that run, and reports whether
+// that was all there was to interrupt.
+func (l *lane) interrupt(cause error) (all bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	ours := l.running != nil && l.running.end != nil
 	if ours {
-		l.running.end()
+		l.running.end(cause)
 	}
 	for x := range l.aside {
 		if x.end != nil {
-			x.end()
+			x.end(cause)
 			ours = true
 		}
 	}

@@ -222,12 +222,12 @@ func TestAnInterruptMeansTheCellsOfOursAndTheChildIfItWorks(t *testing.T) {
 			ended := 0
 			for _, code := range c.cells {
 				k.cell(code)
-				k.made[code].end = func() { ended++ }
+				k.made[code].end = func(error) { ended++ }
 				if c.given {
 					k.give(k.made[code])
 				}
 			}
-			assert.Equal(t, c.all, k.interrupt())
+			assert.Equal(t, c.all, k.interrupt(ErrInterrupted))
 			if c.all {
 				assert.Len(t, c.cells, ended)
 			}

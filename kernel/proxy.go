@@ -101,11 +101,16 @@ type Proxy struct {
 	ebb     ebb
 	crew    crew // runs cells of ours
 
-	stop context.CancelCauseFunc
+	stop    context.CancelCauseFunc
+	leaving chan struct{} // closed when the kernel begins to end
+	left    sync.Once
 }
 
-// ErrInterrupted is the cause with which the context of an interrupted cell ends.
-var ErrInterrupted = errors.New("interrupted")
+// Causes with which the context of a cell ends.
+var (
+	ErrInterrupted = errors.New("interrupted")
+	ErrEnding      = errors.New("the kernel ends") // nobody has asked the cell to end
+)
 
 // Reasons for the end of Run that are no errors.
 var (
@@ -115,7 +120,7 @@ var (
 
 // New returns a proxy that Run starts.
 func New(c Config) *Proxy {
-	p := &Proxy{config: c, session: uuid.NewString()}
+	p := &Proxy{config: c, session: uuid.NewString(), leaving: make(chan struct{})}
 	p.topic = []byte("kernel." + p.session + ".")
 	p.routes.byID = map[string][]*route{}
 	p.seen.seen = map[string]struct{}{}
@@ -165,7 +170,7 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 	g.Go(func() error { return p.rpc.serve(ctx) })
 	g.Go(func() error { p.watchParent(ctx); return nil })
 	err = g.Wait()
-	p.lane.interrupt()
+	p.leave()
 	p.crew.wait()
 	p.close()
 	if cause := context.Cause(ctx); errors.Is(cause, errShutdown) || errors.Is(cause, errOrphaned) {
@@ -173,6 +178,12 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 		return nil
 	}
 	return err
+}
+
+// leave ends the cells of ours, because the kernel ends.
+func (p *Proxy) leave() {
+	p.left.Do(func() { close(p.leaving) })
+	p.lane.interrupt(ErrEnding)
 }
 
 // listen opens the five sockets.

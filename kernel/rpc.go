@@ -77,10 +77,10 @@ func (s *rpcServer) serve(ctx context.Context) error {
 		}
 		calls.Go(func() {
 			defer conn.Close() //nolint:errcheck // the call is over
-			ctx, cancel := context.WithCancelCause(ctx)
-			defer cancel(nil)
+			// An interrupt does not close it: the magic has last words, and a second
+			// interrupt may come.
 			defer context.AfterFunc(ctx, func() { conn.Close() })() //nolint:errcheck // it ends what waits
-			if err := s.call(ctx, cancel, conn); err != nil {
+			if err := s.call(ctx, conn); err != nil {
 				s.proxy.config.Log.InfoContext(ctx, "call of a magic failed", "error", err)
 			}
 		})
@@ -119,7 +119,9 @@ type rpcOrder struct {
 var errToken = errors.New("it has not the token")
 
 // call runs one magic.
-func (s *rpcServer) call(ctx context.Context, cancel context.CancelCauseFunc, conn net.Conn) error {
+func (s *rpcServer) call(ctx context.Context, conn net.Conn) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	lines := bufio.NewReader(conn)
 	var c rpcCall
 	if err := readLine(lines, &c); err != nil {
@@ -134,14 +136,14 @@ func (s *rpcServer) call(ctx context.Context, cancel context.CancelCauseFunc, co
 	}
 	request := &jupyter.Message{RawHeader: orEmpty(c.Parent.Header), Metadata: orEmpty(c.Parent.Metadata)}
 	remote := &rpcCell{server: s, conn: conn, request: request, answers: make(chan rpcAnswer, 1)}
-	cell := &Cell{Code: code, request: request, sink: remote, interrupts: make(chan struct{}, maxInterrupts)}
-	listening := make(chan struct{})
+	gone := make(chan struct{}) // closed at the end of the connection
+	cell := &Cell{Code: code, request: request, sink: remote, interrupts: make(chan struct{}, maxInterrupts), gone: gone}
 	go func() {
-		defer close(listening)
+		defer close(gone)
 		for {
 			var a rpcAnswer
 			if err := readLine(lines, &a); err != nil {
-				cancel(err) // the cell that called is gone
+				cancel(ErrEnding) // the cell that called is gone, or it makes no sense
 				return
 			}
 			if a.Interrupt {
@@ -163,7 +165,7 @@ func (s *rpcServer) call(ctx context.Context, cancel context.CancelCauseFunc, co
 	err = remote.tell(end)
 	remote.ended.Store(true)
 	conn.Close() //nolint:errcheck // all is said; it ends the listening
-	<-listening
+	<-gone
 	return err
 }
 

@@ -18,6 +18,11 @@ const liveInterval = 400 * time.Millisecond
 // hardInterrupt is how soon a second interrupt must come to stop at once.
 const hardInterrupt = 3 * time.Second
 
+// endGrace is how long an interrupt waits to be followed by the kernel's end.
+// Jupyter interrupts a kernel a few milliseconds before it ends it, and a run
+// has nothing to do with that.
+const endGrace = 400 * time.Millisecond
+
 // Attach returns %attach: the live view of a run, again.
 func Attach(d *Deps) *Magic {
 	m := &Magic{
@@ -42,7 +47,8 @@ func Attach(d *Deps) *Magic {
 }
 
 // watch shows run until it ends. An interrupt pauses it; a second one soon
-// after kills it. How it ended is the returned error.
+// after kills it. Where the notebook ends, the run goes on. How it ended is the
+// returned error.
 func (d *Deps) watch(ctx context.Context, c *Call, run *training.Run) error {
 	live := c.Screen.Live()
 	r := d.reporter(run, c)
@@ -53,6 +59,9 @@ func (d *Deps) watch(ctx context.Context, c *Call, run *training.Run) error {
 	status, err := run.Follow(ctx, liveInterval, show)
 	stop()
 	if ctx.Err() != nil {
+		if c.left() {
+			return errLeft
+		}
 		r.pausing = true
 		show(status)
 		r.pausing = false
@@ -63,6 +72,23 @@ func (d *Deps) watch(ctx context.Context, c *Call, run *training.Run) error {
 	}
 	show(status)
 	return outcome(status, c.prompt())
+}
+
+// errLeft says why a run is not watched any more.
+var errLeft = errors.New("the notebook's kernel has ended; the run goes on without it")
+
+// left reports whether the context of a call ended because nobody is there any
+// more for whom it works, and not because somebody wants its work to end.
+func (c *Call) left() bool {
+	if c.Gone == nil {
+		return false
+	}
+	select {
+	case <-c.Gone:
+		return true
+	case <-time.After(endGrace):
+		return false
+	}
 }
 
 // pause asks run to save and end, and kills it if the interrupt is repeated.

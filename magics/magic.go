@@ -72,6 +72,11 @@ type Call struct {
 	// Interrupts delivers each interrupt that arrives while the magic runs; the
 	// first one also cancels the magic's context.
 	Interrupts <-chan struct{}
+
+	// Gone is closed when nobody is there any more for whom the magic works: the
+	// kernel ends, or the Python that called has died. That cancels its context,
+	// too. It is nil on the command line.
+	Gone <-chan struct{}
 }
 
 // A Notebook is the Python that the calling cell lives in.
