@@ -59,7 +59,8 @@ type child struct {
 	oom        oomCounter
 	kills      kills
 	ours       int64       // the most memory that we had used when it started
-	ended      atomic.Bool // by us
+	ended      atomic.Bool // because that was asked for
+	abandoned  atomic.Pointer[death]
 }
 
 // startChild starts the child. Its end is announced on exited; stop it with
@@ -179,8 +180,11 @@ func (ch *child) watchMemory(pid int) {
 // death returns how the child ended. It is called after exited.
 func (ch *child) death() death {
 	d := death{state: ch.state, memory: peakMemory(ch.state, ch.ours), kills: ch.kills}
+	if a := ch.abandoned.Load(); a != nil {
+		d.instead, d.cure = a.instead, a.cure
+	}
 	if ch.ended.Load() {
-		d.instead = "it was restarted"
+		d.instead, d.cure = "it was restarted", ""
 	}
 	return d
 }
@@ -202,6 +206,18 @@ func (ch *child) kill() error {
 		return nil
 	default:
 		ch.ended.Store(true)
+		return killGroup(ch.pid)
+	}
+}
+
+// abandon ends a child that is of no more use, and notes why; stop is still to be
+// called.
+func (ch *child) abandon(why death) error {
+	select {
+	case <-ch.exited:
+		return nil
+	default:
+		ch.abandoned.Store(&why)
 		return killGroup(ch.pid)
 	}
 }

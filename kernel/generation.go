@@ -87,10 +87,11 @@ func (g *generation) connect(ctx context.Context) error {
 // it has to wait for more.
 func (g *generation) read(l *link, handle func([][]byte), drained func()) {
 	g.readers.Go(func() {
-		defer drained()
 		for {
 			frames, err := l.receive()
 			if err != nil {
+				drained()
+				g.lost(err)
 				return
 			}
 			handle(frames)
@@ -99,6 +100,28 @@ func (g *generation) read(l *link, handle func([][]byte), drained func()) {
 			}
 		}
 	})
+}
+
+// goodbye is how long a child may take to end once it has closed a connection:
+// one that ends by itself does that first.
+const goodbye = 5 * time.Second
+
+// lost ends a child to which a connection is broken: nothing more would come of
+// it, and every cell would wait for ever.
+func (g *generation) lost(err error) {
+	d := death{instead: "it closed a connection and did not end"}
+	if errors.Is(err, errFrame) { // what follows cannot be read either
+		d = death{
+			instead: "it sent a message of more than " + size(maxMessage) + ", which cannot be passed on",
+			cure:    "show less at once, or write large data to a file",
+		}
+	} else if g.child.gone(goodbye) {
+		return
+	}
+	g.proxy.config.Log.Warn("connection to the child lost", "error", err, "generation", g.number)
+	if err := g.child.abandon(d); err != nil {
+		g.proxy.config.Log.Error("child not ended", "error", err)
+	}
 }
 
 // drained sends on what the child has published so far, and takes breath in a
