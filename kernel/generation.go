@@ -16,12 +16,13 @@ import (
 // A generation is one life of the child: its process and our connections to
 // it. After the child's end a new one is made, on new sockets.
 type generation struct {
-	proxy  *Proxy
-	number int
-	child  *child
-	up     atomic.Bool // it has answered
-	shared bool        // it signs with the front end's key
-	ipy    bool        // it is a Python with IPython, and the bridge is in it
+	proxy    *Proxy
+	number   int
+	child    *child
+	up       atomic.Bool // it has answered
+	answered time.Time   // when it first did
+	shared   bool        // it signs with the front end's key
+	ipy      bool        // it is a Python with IPython, and the bridge is in it
 
 	links [channels]*link
 	out   [channels]*outbox

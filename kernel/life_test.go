@@ -182,6 +182,14 @@ func TestAHangingChildCanBeRestartedAlone(t *testing.T) {
 	assert.Equal(t, "fresh\n", r.Run("print fresh").Text())
 }
 
+func TestRestartsThatWereAskedForAreNoFailures(t *testing.T) {
+	r := start(t, kerneltest.Child{})
+	for range 6 { // more than a child may fail
+		require.Equal(t, jupyter.OK, r.Run("%nowrestart").Status())
+	}
+	assert.Contains(t, r.Run("print here").Text(), "here\n")
+}
+
 // published is met when a message of a type was published for request.
 func published(typ jupyter.Type, request *jupyter.Message) kerneltest.Expectation {
 	return func(log []kerneltest.Received) kerneltest.Verdict {
