@@ -59,6 +59,7 @@ type journal struct {
 	dir   string
 	limit int64
 	log   *slog.Logger
+	why   error // nothing is kept, if that was not asked for
 
 	writing sync.Mutex // held while a batch is written; taken before mu
 
@@ -110,25 +111,27 @@ type journalLine struct {
 }
 
 // openJournal makes the journal of one session below dir; an empty dir keeps
-// nothing. What sessions that were killed have left there is removed.
-func openJournal(dir string, limit int64, log *slog.Logger) (*journal, error) {
+// nothing, nor does one that cannot be made. What sessions that were killed have
+// left there is removed.
+func openJournal(dir string, limit int64, log *slog.Logger) *journal {
 	j := &journal{limit: limit, log: log, byID: map[string]*journalCell{}}
 	if limit <= 0 {
 		j.limit = defaultJournal
 	}
 	if dir == "" {
 		j.ended = true
-		return j, nil
+		return j
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make a folder for the journal: %w", err)
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		j.dir, err = childDir(dir)
 	}
-	own, err := childDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("make a folder for the journal: %w", err)
+	if err != nil { // a home may be full, or nobody's to write to
+		log.Warn("output is not kept", "error", err)
+		j.ended = true
+		j.why = fmt.Errorf("%w: %w; when that can be made, restart the kernel", ErrNotKept, err)
 	}
-	j.dir = own
-	return j, nil
+	return j
 }
 
 // kept reports whether messages of type t are part of what a cell shows.
@@ -387,6 +390,9 @@ var ErrNotKept = errors.New("its output is not kept")
 // count, or, for 0, the latest before the cell called self. lost reports that a
 // part is no longer kept.
 func (j *journal) read(count int, self string, see func(journalLine)) (lost bool, err error) {
+	if j.why != nil {
+		return false, j.why
+	}
 	j.flush()
 	j.mu.Lock()
 	c := j.find(count, self)

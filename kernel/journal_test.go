@@ -24,8 +24,8 @@ type printer struct {
 
 func newPrinter(t *testing.T) printer {
 	t.Helper()
-	j, err := openJournal(t.TempDir(), 0, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
+	j := openJournal(t.TempDir(), 0, slog.New(slog.DiscardHandler))
+	require.NoError(t, j.why)
 	t.Cleanup(j.close)
 	j.begin("a")
 	return printer{j, t}
