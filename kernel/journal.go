@@ -57,6 +57,7 @@ const (
 // kernel takes for the pages of what a cell usually prints.
 type journal struct {
 	dir   string
+	leave func() // says that dir is no longer used
 	limit int64
 	log   *slog.Logger
 	why   error // nothing is kept, if that was not asked for
@@ -130,7 +131,9 @@ func openJournal(dir string, limit int64, log *slog.Logger) *journal {
 		log.Warn("output is not kept", "error", err)
 		j.ended = true
 		j.why = fmt.Errorf("%w: %w; when that can be made, restart the kernel", ErrNotKept, err)
+		return j
 	}
+	j.leave = occupy(j.dir)
 	return j
 }
 
@@ -464,6 +467,7 @@ func (j *journal) close() {
 	j.flush() // after one that runs; what it would write is removed
 	j.seal()
 	if j.dir != "" {
+		j.leave()
 		os.RemoveAll(j.dir) //nolint:errcheck // swept at the next start
 	}
 }

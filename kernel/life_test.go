@@ -3,6 +3,7 @@
 package kernel_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -256,6 +257,32 @@ func TestAShutdownIsAnsweredAndLeavesNobody(t *testing.T) {
 				t.Errorf("process %d is left", pid)
 			}
 		})
+	}
+}
+
+// What a killed kernel leaves behind is removed by a later one.
+func TestTheFoldersOfAKilledKernelAreSwept(t *testing.T) {
+	killed := spawn(t, kerneltest.Child{}, jupyter.IPC)
+	kerneltest.NewFrontend(t, killed.connection).Run("print up")
+	folders := filepath.Join(killed.dir, fmt.Sprintf("outlast-%d-*", killed.Process.Pid))
+	left, err := filepath.Glob(folders)
+	require.NoError(t, err)
+	require.Len(t, left, 2, "the child's, and that of the magics")
+	other := start(t, kerneltest.Child{}, func(c *kernel.Config) { c.TempDir = killed.dir })
+	other.Run("print up")
+	before := time.Now().Add(-time.Hour)
+	for _, dir := range left {
+		require.NoError(t, os.Chtimes(filepath.Join(dir, "lock"), before, before))
+	}
+	other.Run("%nowrestart")
+	for _, dir := range left {
+		assert.DirExists(t, dir, "it is in use")
+	}
+	require.NoError(t, killed.Process.Kill())
+	killed.Wait() //nolint:errcheck // it was killed
+	other.Run("%nowrestart")
+	for _, dir := range left {
+		assert.NoDirExists(t, dir)
 	}
 }
 
