@@ -19,13 +19,18 @@ const (
 	settling = time.Minute
 )
 
-// childDir makes a folder that only we can look into, and sweeps those of
-// kernels that were killed. Its user occupies it.
+// childDir makes a folder for sockets, below temp if that is short enough.
 func childDir(temp string) (string, error) {
 	if len(temp) > maxSocketPath-len("/outlast-4194304-0123456789/s-1") {
 		temp = "/tmp"
 	}
-	old, err := filepath.Glob(filepath.Join(temp, "outlast-*-*"))
+	return ownDir(temp)
+}
+
+// ownDir makes a folder below parent that only we can look into, and sweeps those
+// of kernels that were killed. Its user occupies it.
+func ownDir(parent string) (string, error) {
+	old, err := filepath.Glob(filepath.Join(parent, "outlast-*-*"))
 	if err != nil {
 		return "", err
 	}
@@ -34,7 +39,7 @@ func childDir(temp string) (string, error) {
 			os.RemoveAll(dir) //nolint:errcheck // another user's, perhaps
 		}
 	}
-	return os.MkdirTemp(temp, fmt.Sprintf("outlast-%d-", os.Getpid()))
+	return os.MkdirTemp(parent, fmt.Sprintf("outlast-%d-", os.Getpid()))
 }
 
 // occupy says that a folder is in use, until leave is called or this process

@@ -125,7 +125,7 @@ func openJournal(dir string, limit int64, log *slog.Logger) *journal {
 	}
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
-		j.dir, err = childDir(dir)
+		j.dir, err = ownDir(dir)
 	}
 	if err != nil { // a home may be full, or nobody's to write to
 		log.Warn("output is not kept", "error", err)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -15,6 +16,14 @@ import (
 
 	"outlast/kernel/jupyter"
 )
+
+// Only sockets need a short path.
+func TestTheJournalIsWhereItIsSaidToBe(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("x", maxSocketPath))
+	j := openJournal(dir, 0, slog.New(slog.DiscardHandler))
+	defer j.close()
+	assert.Equal(t, dir, filepath.Dir(j.dir))
+}
 
 // printer prints into the journal of a session, as the cell "a".
 type printer struct {
