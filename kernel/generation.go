@@ -30,8 +30,6 @@ type generation struct {
 	flood flood // of the reader of iopub
 
 	readers sync.WaitGroup
-	mu      sync.Mutex
-	onIdle  map[string]func()
 }
 
 // bootLimit is how long a child may take until it answers: the first import on
@@ -238,16 +236,4 @@ func (g *generation) close() {
 		}
 	}
 	<-drained
-}
-
-// settled calls back whoever waits for the idle of a request.
-func (g *generation) settled(m *jupyter.Message) {
-	id := m.ParentID()
-	g.mu.Lock()
-	f := g.onIdle[id]
-	delete(g.onIdle, id)
-	g.mu.Unlock()
-	if f != nil {
-		f()
-	}
 }

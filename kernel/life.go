@@ -207,7 +207,7 @@ func (g *generation) verdict(idle bool) verdict {
 // generation lives through one child, and returns how it ended and what that
 // says of the next one.
 func (p *Proxy) generation(ctx context.Context, number int) (e *jupyter.ExecutionError, says verdict) {
-	g := &generation{proxy: p, number: number, onIdle: map[string]func(){}}
+	g := &generation{proxy: p, number: number}
 	for i := range g.out {
 		g.out[i] = newOutbox()
 	}
