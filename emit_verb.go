@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/spf13/pflag"
 
 	"outlast/magics"
@@ -23,6 +24,7 @@ import (
 // Variables that a worker is given.
 const (
 	eventsVariable  = "OUTLAST_EVENTS_FD"
+	jobVariable     = "OUTLAST_JOB"
 	stagingVariable = "OUTLAST_STAGING"
 )
 
@@ -142,8 +144,9 @@ func (p *program) emit(kind emission, args []string) error {
 	return p.sendEvent(e)
 }
 
-// sendEvent writes e to the supervisor, in one piece: other processes of the
-// worker may write too.
+// sendEvent writes e to the supervisor. Other processes of the worker may emit
+// too, and a pipe takes only short lines in one piece: a torn event is lost, and
+// so is the one that tore it.
 func (p *program) sendEvent(e training.Event) error {
 	text := p.env.get(eventsVariable)
 	if text == "" {
@@ -163,6 +166,9 @@ func (p *program) sendEvent(e training.Event) error {
 	if err != nil {
 		return err
 	}
+	turn := flock.New(p.env.get(jobVariable), flock.SetFlag(os.O_RDONLY))
+	turn.Lock()        //nolint:errcheck // no reason to keep silent: mostly there is one writer
+	defer turn.Close() //nolint:errcheck // it was only held
 	events := os.NewFile(uintptr(fd), "events")
 	if _, err := events.Write(append(line, '\n')); err != nil {
 		return problem(fmt.Errorf("nobody reads the events: %w", err))

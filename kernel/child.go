@@ -50,6 +50,7 @@ const (
 // A child is the kernel that we wrap, as a process in a group of its own.
 type child struct {
 	dir        string // its sockets and connection file; nobody else can look in
+	leave      func() // says that dir is no longer used
 	connection jupyter.Connection
 	signer     jupyter.Signer
 	stderr     *tail
@@ -59,7 +60,8 @@ type child struct {
 	oom        oomCounter
 	kills      kills
 	ours       int64       // the most memory that we had used when it started
-	ended      atomic.Bool // by us
+	ended      atomic.Bool // because that was asked for
+	abandoned  atomic.Pointer[death]
 }
 
 // startChild starts the child. Its end is announced on exited; stop it with
@@ -69,8 +71,9 @@ func startChild(c Config, tcp bool) (*child, error) {
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the child: %w", err)
 	}
-	ch := &child{dir: dir, exited: make(chan struct{})}
+	ch := &child{dir: dir, leave: occupy(dir), exited: make(chan struct{})}
 	if err := ch.launch(c, tcp); err != nil {
+		ch.leave()
 		os.RemoveAll(dir) //nolint:errcheck // the first error counts
 		return nil, err
 	}
@@ -179,8 +182,11 @@ func (ch *child) watchMemory(pid int) {
 // death returns how the child ended. It is called after exited.
 func (ch *child) death() death {
 	d := death{state: ch.state, memory: peakMemory(ch.state, ch.ours), kills: ch.kills}
+	if a := ch.abandoned.Load(); a != nil {
+		d.instead, d.cure = a.instead, a.cure
+	}
 	if ch.ended.Load() {
-		d.instead = "it was restarted"
+		d.instead, d.cure = "it was restarted", ""
 	}
 	return d
 }
@@ -206,6 +212,18 @@ func (ch *child) kill() error {
 	}
 }
 
+// abandon ends a child that is of no more use, and notes why; stop is still to be
+// called.
+func (ch *child) abandon(why death) error {
+	select {
+	case <-ch.exited:
+		return nil
+	default:
+		ch.abandoned.Store(&why)
+		return killGroup(ch.pid)
+	}
+}
+
 // stop ends the child and everything in its group, and removes its folder. It
 // is idempotent, and returns when the child is gone.
 func (ch *child) stop(p patience) {
@@ -215,6 +233,7 @@ func (ch *child) stop(p patience) {
 	}
 	killGroup(ch.pid) //nolint:errcheck // mostly nobody is left
 	<-ch.exited
+	ch.leave()
 	os.RemoveAll(ch.dir) //nolint:errcheck // swept at the next start
 }
 
@@ -257,28 +276,6 @@ func (s Spec) environ(env []string) []string {
 	// On Windows the latter is an event of our own parent's.
 	all = slices.DeleteFunc(all, func(kv string) bool { return strings.HasPrefix(kv, "JPY_INTERRUPT_EVENT=") })
 	return append(all, "JPY_PARENT_PID="+strconv.Itoa(os.Getpid()))
-}
-
-// maxSocketPath is what the shortest sockaddr_un of our platforms can hold.
-const maxSocketPath = 100
-
-// childDir makes a folder that only we can look into, and sweeps those of
-// kernels that were killed.
-func childDir(temp string) (string, error) {
-	if len(temp) > maxSocketPath-len("/outlast-4194304-0123456789/s-1") {
-		temp = "/tmp"
-	}
-	old, err := filepath.Glob(filepath.Join(temp, "outlast-*-*"))
-	if err != nil {
-		return "", err
-	}
-	for _, dir := range old {
-		fields := strings.Split(filepath.Base(dir), "-")
-		if pid, err := strconv.Atoi(fields[1]); err == nil && len(fields) == 3 && !alive(pid) {
-			os.RemoveAll(dir) //nolint:errcheck // another user's, perhaps
-		}
-	}
-	return os.MkdirTemp(temp, fmt.Sprintf("outlast-%d-", os.Getpid()))
 }
 
 var errChildGone = errors.New("the Python kernel has ended")

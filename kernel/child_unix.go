@@ -3,7 +3,6 @@
 package kernel
 
 import (
-	"errors"
 	"os"
 	"syscall"
 
@@ -13,12 +12,6 @@ import (
 func interruptGroup(pid int) error { return syscall.Kill(-pid, syscall.SIGINT) }
 func terminateGroup(pid int) error { return syscall.Kill(-pid, syscall.SIGTERM) }
 func killGroup(pid int) error      { return syscall.Kill(-pid, syscall.SIGKILL) }
-
-// alive reports whether there is a process with this number, ours or not.
-func alive(pid int) bool {
-	err := syscall.Kill(pid, 0)
-	return err == nil || errors.Is(err, syscall.EPERM)
-}
 
 // signalOf returns the signal that ended a process; no name if none did.
 func signalOf(state *os.ProcessState) (number int, name string) {

@@ -26,15 +26,6 @@ func killGroup(pid int) error {
 	return p.Kill()
 }
 
-func alive(pid int) bool {
-	p, err := os.FindProcess(pid)
-	if err != nil {
-		return false
-	}
-	p.Release() //nolint:errcheck // it was only looked at
-	return true
-}
-
 // signalOf returns nothing: processes end by status here.
 func signalOf(*os.ProcessState) (number int, name string) { return 0, "" }
 

@@ -16,12 +16,13 @@ import (
 // A generation is one life of the child: its process and our connections to
 // it. After the child's end a new one is made, on new sockets.
 type generation struct {
-	proxy  *Proxy
-	number int
-	child  *child
-	up     atomic.Bool // it has answered
-	shared bool        // it signs with the front end's key
-	ipy    bool        // it is a Python with IPython, and the bridge is in it
+	proxy    *Proxy
+	number   int
+	child    *child
+	up       atomic.Bool // it has answered
+	answered time.Time   // when it first did
+	shared   bool        // it signs with the front end's key
+	ipy      bool        // it is a Python with IPython, and the bridge is in it
 
 	links [channels]*link
 	out   [channels]*outbox
@@ -29,8 +30,6 @@ type generation struct {
 	flood flood // of the reader of iopub
 
 	readers sync.WaitGroup
-	mu      sync.Mutex
-	onIdle  map[string]func()
 }
 
 // bootLimit is how long a child may take until it answers: the first import on
@@ -87,10 +86,11 @@ func (g *generation) connect(ctx context.Context) error {
 // it has to wait for more.
 func (g *generation) read(l *link, handle func([][]byte), drained func()) {
 	g.readers.Go(func() {
-		defer drained()
 		for {
 			frames, err := l.receive()
 			if err != nil {
+				drained()
+				g.lost(err)
 				return
 			}
 			handle(frames)
@@ -99,6 +99,28 @@ func (g *generation) read(l *link, handle func([][]byte), drained func()) {
 			}
 		}
 	})
+}
+
+// goodbye is how long a child may take to end once it has closed a connection:
+// one that ends by itself does that first.
+const goodbye = 5 * time.Second
+
+// lost ends a child to which a connection is broken: nothing more would come of
+// it, and every cell would wait for ever.
+func (g *generation) lost(err error) {
+	d := death{instead: "it closed a connection and did not end"}
+	if errors.Is(err, errFrame) { // what follows cannot be read either
+		d = death{
+			instead: "it sent a message of more than " + size(maxMessage) + ", which cannot be passed on",
+			cure:    "show less at once, or write large data to a file",
+		}
+	} else if g.child.gone(goodbye) {
+		return
+	}
+	g.proxy.config.Log.Warn("connection to the child lost", "error", err, "generation", g.number)
+	if err := g.child.abandon(d); err != nil {
+		g.proxy.config.Log.Error("child not ended", "error", err)
+	}
 }
 
 // drained sends on what the child has published so far, and takes breath in a
@@ -214,16 +236,4 @@ func (g *generation) close() {
 		}
 	}
 	<-drained
-}
-
-// settled calls back whoever waits for the idle of a request.
-func (g *generation) settled(m *jupyter.Message) {
-	id := m.ParentID()
-	g.mu.Lock()
-	f := g.onIdle[id]
-	delete(g.onIdle, id)
-	g.mu.Unlock()
-	if f != nil {
-		f()
-	}
 }

@@ -103,7 +103,7 @@ func (s *infoState) setGreets(c Config) bool {
 	return true
 }
 
-// learn takes the child's own answer, and answers those who wait for it.
+// learn takes the child's own answer. releaseInfo gives it to those who wait.
 func (s *infoState) learn(c Config, m *jupyter.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -13,7 +13,7 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 		return
 	}
 	if m.Header.Type == jupyter.TypeIOPubWelcome {
-		p.welcomed(m)
+		p.welcomed()
 		return
 	}
 	if !g.up.Load() && m.ParentID() == "" {
@@ -55,7 +55,6 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 		p.routes.idle(r)
 	}
 	p.stillWorking(false)
-	g.settled(m)
 }
 
 // stateOf returns the state that a status message tells; "" for any other.
@@ -83,7 +82,7 @@ func (p *Proxy) subscribed(from *peer, frames [][]byte) {
 
 // welcomed takes note that the child greets subscribers, and greets for it
 // those who were here before.
-func (p *Proxy) welcomed(*jupyter.Message) {
+func (p *Proxy) welcomed() {
 	if !p.info.setGreets(p.config) {
 		return
 	}

@@ -57,8 +57,10 @@ const (
 // kernel takes for the pages of what a cell usually prints.
 type journal struct {
 	dir   string
+	leave func() // says that dir is no longer used
 	limit int64
 	log   *slog.Logger
+	why   error // nothing is kept, if that was not asked for
 
 	writing sync.Mutex // held while a batch is written; taken before mu
 
@@ -110,25 +112,29 @@ type journalLine struct {
 }
 
 // openJournal makes the journal of one session below dir; an empty dir keeps
-// nothing. What sessions that were killed have left there is removed.
-func openJournal(dir string, limit int64, log *slog.Logger) (*journal, error) {
+// nothing, nor does one that cannot be made. What sessions that were killed have
+// left there is removed.
+func openJournal(dir string, limit int64, log *slog.Logger) *journal {
 	j := &journal{limit: limit, log: log, byID: map[string]*journalCell{}}
 	if limit <= 0 {
 		j.limit = defaultJournal
 	}
 	if dir == "" {
 		j.ended = true
-		return j, nil
+		return j
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make a folder for the journal: %w", err)
+	err := os.MkdirAll(dir, 0o700)
+	if err == nil {
+		j.dir, err = ownDir(dir)
 	}
-	own, err := childDir(dir)
-	if err != nil {
-		return nil, fmt.Errorf("make a folder for the journal: %w", err)
+	if err != nil { // a home may be full, or nobody's to write to
+		log.Warn("output is not kept", "error", err)
+		j.ended = true
+		j.why = fmt.Errorf("%w: %w; when that can be made, restart the kernel", ErrNotKept, err)
+		return j
 	}
-	j.dir = own
-	return j, nil
+	j.leave = occupy(j.dir)
+	return j
 }
 
 // kept reports whether messages of type t are part of what a cell shows.
@@ -387,6 +393,9 @@ var ErrNotKept = errors.New("its output is not kept")
 // count, or, for 0, the latest before the cell called self. lost reports that a
 // part is no longer kept.
 func (j *journal) read(count int, self string, see func(journalLine)) (lost bool, err error) {
+	if j.why != nil {
+		return false, j.why
+	}
 	j.flush()
 	j.mu.Lock()
 	c := j.find(count, self)
@@ -458,6 +467,7 @@ func (j *journal) close() {
 	j.flush() // after one that runs; what it would write is removed
 	j.seal()
 	if j.dir != "" {
+		j.leave()
 		os.RemoveAll(j.dir) //nolint:errcheck // swept at the next start
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -16,6 +17,14 @@ import (
 	"outlast/kernel/jupyter"
 )
 
+// Only sockets need a short path.
+func TestTheJournalIsWhereItIsSaidToBe(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), strings.Repeat("x", maxSocketPath))
+	j := openJournal(dir, 0, slog.New(slog.DiscardHandler))
+	defer j.close()
+	assert.Equal(t, dir, filepath.Dir(j.dir))
+}
+
 // printer prints into the journal of a session, as the cell "a".
 type printer struct {
 	*journal
@@ -24,8 +33,8 @@ type printer struct {
 
 func newPrinter(t *testing.T) printer {
 	t.Helper()
-	j, err := openJournal(t.TempDir(), 0, slog.New(slog.DiscardHandler))
-	require.NoError(t, err)
+	j := openJournal(t.TempDir(), 0, slog.New(slog.DiscardHandler))
+	require.NoError(t, j.why)
 	t.Cleanup(j.close)
 	j.begin("a")
 	return printer{j, t}

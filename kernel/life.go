@@ -31,8 +31,8 @@ const (
 	// maxCrashes is how often a child may end by itself, one time after the
 	// other, before we stop starting it.
 	maxCrashes = 5
-	// stableAfter is how long a child must live for its end not to count as the
-	// failure of a start.
+	// stableAfter is how long a child must have answered for its end not to count
+	// as the failure of a start.
 	stableAfter = 10 * time.Second
 )
 
@@ -163,15 +163,16 @@ func (l *life) current() *generation {
 func (p *Proxy) live(ctx context.Context) error {
 	crashes := 0
 	for number := 1; ; number++ {
-		began := time.Now()
-		e, idle := p.generation(ctx, number)
+		e, says := p.generation(ctx, number)
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // that is how it is meant to end
 		}
-		if !idle || time.Since(began) > stableAfter {
-			crashes = 0 // a cell ended it, or it was well for a while
-		} else {
+		switch says {
+		case childFails:
 			crashes++
+		case childWorks:
+			crashes = 0
+		case childEnded:
 		}
 		if crashes < maxCrashes {
 			continue
@@ -183,20 +184,41 @@ func (p *Proxy) live(ctx context.Context) error {
 	}
 }
 
-// generation lives through one child, and returns how it ended and whether it
-// was idle then.
-func (p *Proxy) generation(ctx context.Context, number int) (e *jupyter.ExecutionError, idle bool) {
-	g := &generation{proxy: p, number: number, onIdle: map[string]func(){}}
+// A verdict is what the end of a child says of the next one.
+type verdict int
+
+const (
+	childFails verdict = iota // it fails by itself, and so may the next one
+	childWorks                // a cell ended it, or it was well for a while
+	childEnded                // nothing: its end was asked for
+)
+
+// verdict judges the end of a child that was idle then, or not.
+func (g *generation) verdict(idle bool) verdict {
+	switch {
+	case g.child.ended.Load():
+		return childEnded
+	case !idle, g.up.Load() && time.Since(g.answered) > stableAfter:
+		return childWorks
+	}
+	return childFails
+}
+
+// generation lives through one child, and returns how it ended and what that
+// says of the next one.
+func (p *Proxy) generation(ctx context.Context, number int) (e *jupyter.ExecutionError, says verdict) {
+	g := &generation{proxy: p, number: number}
 	for i := range g.out {
 		g.out[i] = newOutbox()
 	}
 	var err error
 	if g.child, err = startChild(p.config, p.info.wantsTCP(number)); err != nil {
-		return p.died(g, death{instead: err.Error(), cure: "check that the kernel's Python is still there, or install the kernel anew: outlast install"}, nil), true
+		return p.died(g, death{instead: err.Error(), cure: "check that the kernel's Python is still there, or install the kernel anew: outlast install"}, nil), childFails
 	}
 	p.life.begin(g, p.config)
 	err = g.connect(ctx)
 	if err == nil {
+		g.answered = time.Now()
 		g.up.Store(true)
 		p.info.setTCP(p.config, g.child.connection.Transport == jupyter.TCP)
 		g.prepare(ctx)
@@ -217,7 +239,7 @@ func (p *Proxy) generation(ctx context.Context, number int) (e *jupyter.Executio
 		p.life.end()
 		g.child.stop(patience)
 		g.close()
-		return nil, false //nolint:nilerr // the end was asked for
+		return nil, childEnded //nolint:nilerr // the end was asked for
 	}
 	p.life.end()
 	g.child.stop(none) // and all that is left in its group
@@ -227,7 +249,7 @@ func (p *Proxy) generation(ctx context.Context, number int) (e *jupyter.Executio
 		d.instead = err.Error()
 	}
 	sent := p.routes.takeSent(number)
-	return p.died(g, d, sent), !asking(sent)
+	return p.died(g, d, sent), g.verdict(!asking(sent))
 }
 
 // asking reports whether a cell is among what a child was given.

@@ -3,6 +3,7 @@
 package kernel_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -182,6 +183,14 @@ func TestAHangingChildCanBeRestartedAlone(t *testing.T) {
 	assert.Equal(t, "fresh\n", r.Run("print fresh").Text())
 }
 
+func TestRestartsThatWereAskedForAreNoFailures(t *testing.T) {
+	r := start(t, kerneltest.Child{})
+	for range 6 { // more than a child may fail
+		require.Equal(t, jupyter.OK, r.Run("%nowrestart").Status())
+	}
+	assert.Contains(t, r.Run("print here").Text(), "here\n")
+}
+
 // published is met when a message of a type was published for request.
 func published(typ jupyter.Type, request *jupyter.Message) kerneltest.Expectation {
 	return func(log []kerneltest.Received) kerneltest.Verdict {
@@ -248,6 +257,32 @@ func TestAShutdownIsAnsweredAndLeavesNobody(t *testing.T) {
 				t.Errorf("process %d is left", pid)
 			}
 		})
+	}
+}
+
+// What a killed kernel leaves behind is removed by a later one.
+func TestTheFoldersOfAKilledKernelAreSwept(t *testing.T) {
+	killed := spawn(t, kerneltest.Child{}, jupyter.IPC)
+	kerneltest.NewFrontend(t, killed.connection).Run("print up")
+	folders := filepath.Join(killed.dir, fmt.Sprintf("outlast-%d-*", killed.Process.Pid))
+	left, err := filepath.Glob(folders)
+	require.NoError(t, err)
+	require.Len(t, left, 2, "the child's, and that of the magics")
+	other := start(t, kerneltest.Child{}, func(c *kernel.Config) { c.TempDir = killed.dir })
+	other.Run("print up")
+	before := time.Now().Add(-time.Hour)
+	for _, dir := range left {
+		require.NoError(t, os.Chtimes(filepath.Join(dir, "lock"), before, before))
+	}
+	other.Run("%nowrestart")
+	for _, dir := range left {
+		assert.DirExists(t, dir, "it is in use")
+	}
+	require.NoError(t, killed.Process.Kill())
+	killed.Wait() //nolint:errcheck // it was killed
+	other.Run("%nowrestart")
+	for _, dir := range left {
+		assert.NoDirExists(t, dir)
 	}
 }
 

@@ -151,9 +151,8 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer p.rpc.close()
-	if p.journal, err = openJournal(p.config.JournalDir, p.config.JournalSize, p.config.Log); err != nil {
-		return err
-	}
+	defer occupy(p.rpc.dir)()
+	p.journal = openJournal(p.config.JournalDir, p.config.JournalSize, p.config.Log)
 	defer p.journal.close()
 	p.info.recall(p.config)
 	if err := p.listen(ctx); err != nil {

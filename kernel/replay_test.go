@@ -4,6 +4,8 @@ package kernel_test
 
 import (
 	"fmt"
+	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -31,6 +33,20 @@ func TestAReplayJoinsWhatWasPrintedInPieces(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 4, texts, "no message is larger than a front end likes")
+}
+
+// The journal is a convenience: a home that is full or read-only is no reason
+// to have no kernel.
+func TestWithoutAFolderForTheJournalNothingIsKept(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "file")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	r := start(t, kerneltest.Child{}, func(c *kernel.Config) { c.JournalDir = filepath.Join(file, "journal") })
+	assert.Equal(t, "printed\n", r.Run("print printed").Text())
+	assert.Contains(t, r.log.String(), "output is not kept")
+	replay := r.Run("%replay").Failure()
+	assert.Contains(t, replay.Value, "its output is not kept: ")
+	assert.Contains(t, replay.Value, file)
+	assert.Contains(t, replay.Value, "restart the kernel")
 }
 
 func TestAReplayCanBeInterrupted(t *testing.T) {

@@ -23,7 +23,7 @@ const (
 	maxHandshake     = 4096    // bytes of a peer's metadata
 	maxFrame         = 1 << 30 // bytes
 	maxMessage       = 1 << 30 // bytes of all its frames
-	maxFrames        = 4096    // of one message
+	maxFrames        = 4096    // of one message of a stranger
 	readChunk        = 1 << 20 // bytes that a stranger is believed before they have come
 	ioBuffer         = 64 << 10
 )
@@ -215,7 +215,7 @@ func (l *link) receive() ([][]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		if total += size; total > maxMessage || len(frames) == maxFrames {
+		if total += size; total > maxMessage || len(frames) == maxFrames && l.stranger() {
 			return nil, errFrame
 		}
 		body, err := readBody(l.r, int(size), l.trusted)
@@ -234,6 +234,9 @@ func (l *link) receive() ([][]byte, error) {
 		}
 	}
 }
+
+// stranger reports whether the peer may be anybody, and not the child.
+func (l *link) stranger() bool { return l.trusted < maxFrame }
 
 // whole reports whether the next message has come already, whole, so that
 // receive does not wait for it.

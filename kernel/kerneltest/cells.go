@@ -154,6 +154,10 @@ func (f *fake) command(r request, verb, rest string) error {
 			die(err)
 		}
 		f.toPeers(raw.Channel, raw.Frames)
+	case "garble": // channel: no frame is as long as this one says
+		f.eachPeer(Channel(rest), func(c *Conn) { c.Raw.Write([]byte("\x02\xff\xff\xff\xff\xff\xff\xff\xff")) }) //nolint:errcheck // the peer has gone
+	case "hangup": // channel
+		f.eachPeer(Channel(rest), (*Conn).Close)
 	default:
 		return &jupyter.ExecutionError{Name: "NameError", Value: verb, Traceback: []string{"NameError: " + verb}}
 	}

@@ -295,10 +295,14 @@ func (f *fake) toPeer(ch Channel, identity string, frames [][]byte) {
 
 // toPeers sends frames to everybody: there is one peer, the proxy.
 func (f *fake) toPeers(ch Channel, frames [][]byte) {
+	f.eachPeer(ch, func(c *Conn) { c.Send(frames...) }) //nolint:errcheck // the peer has gone
+}
+
+func (f *fake) eachPeer(ch Channel, do func(*Conn)) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for _, c := range f.peers[ch] {
-		c.Send(frames...) //nolint:errcheck // the peer has gone
+		do(c)
 	}
 }
 
