@@ -26,12 +26,15 @@ func (e environment) get(name string) string {
 	return value
 }
 
+// host is where the notebook runs.
+func (e environment) host() magics.Host { return magics.HostOf(e.lookup) }
+
 // dataDir is where runs live unless a call says otherwise.
 func (e environment) dataDir() string {
 	dir := "outlast-runs"
 	if home := e.get("OUTLAST_HOME"); home != "" {
 		dir = home
-	} else if e.get("COLAB_RELEASE_TAG") != "" {
+	} else if host := e.host(); host == magics.HostColab || host == magics.HostColabEnterprise {
 		dir = "/content/outlast-runs"
 	}
 	if abs, err := filepath.Abs(dir); err == nil {
@@ -117,7 +120,7 @@ func (p *program) deps() *magics.Deps {
 		Python:       p.env.python(),
 		WorkDir:      dir,
 		Home:         home,
-		Host:         magics.HostOf(p.env.lookup),
+		Host:         p.env.host(),
 		Session:      &magics.Session{},
 		MachineAge:   machineAge,
 		Supervisor:   supervisorCommand,
