@@ -226,23 +226,27 @@ func (o *trainOptions) tune(ctx context.Context, plan *training.Plan) error {
 		}
 		*f.value = n
 	}
-	return o.deps.fit(ctx, plan, w)
-}
-
-// fit sets the plan's settings for the devices of this machine.
-func (d *Deps) fit(ctx context.Context, plan *training.Plan, w gpu.Wishes) error {
-	found, err := d.Devices(ctx)
+	s.Asked = training.Asked{Precision: w.Precision, BatchSize: w.BatchSize, MemoryFraction: w.MemoryFraction}
+	if w.Precision == auto {
+		s.Asked.Precision = ""
+	}
+	found, err := o.deps.Devices(ctx)
 	if err != nil {
 		return err
 	}
-	choice, err := gpu.Choose(found.Devices, w)
+	return fit(found.Devices, plan, w)
+}
+
+// fit sets the plan's settings for the devices of this machine.
+func fit(devices []gpu.Device, plan *training.Plan, w gpu.Wishes) error {
+	choice, err := gpu.Choose(devices, w)
 	if err != nil {
 		return err
 	}
 	s := &plan.Settings
 	s.EffectiveBatch, s.BatchSize, s.GradAccum = choice.EffectiveBatch, choice.BatchSize, choice.GradAccum
 	s.Precision, s.LoRARank, s.Device = choice.Precision, choice.LoRARank, choice.Device
-	s.MemoryFraction, s.Env, s.DeviceName = choice.MemoryFraction, choice.Env, deviceName(found.Devices, choice)
+	s.MemoryFraction, s.Env, s.DeviceName = choice.MemoryFraction, choice.Env, deviceName(devices, choice)
 	for i := range plan.Models {
 		m := &plan.Models[i]
 		if m.BatchSize == 0 {
@@ -250,7 +254,7 @@ func (d *Deps) fit(ctx context.Context, plan *training.Plan, w gpu.Wishes) error
 		}
 		own := w
 		own.BatchSize = m.BatchSize
-		choice, err := gpu.Choose(found.Devices, own)
+		choice, err := gpu.Choose(devices, own)
 		if err != nil {
 			return fmt.Errorf("model %s: %w", m.Name, err)
 		}

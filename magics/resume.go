@@ -1,6 +1,7 @@
 package magics
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -135,13 +136,45 @@ func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, how resumpt
 	if !executable(plan.Python) { // another machine's
 		plan.Python = how.python
 	}
-	s := plan.Settings
-	w := gpu.Wishes{EffectiveBatch: s.EffectiveBatch, LoRARank: s.LoRARank}
-	if err := d.fit(ctx, plan, w); err != nil {
+	if err := d.refit(ctx, c, plan); err != nil {
 		return err
 	}
 	if run, _, err = training.Create(run.DataDir(), plan, false); err != nil {
 		return err
 	}
 	return d.launch(ctx, c, run, how.detach)
+}
+
+// refit sets the plan's settings for this machine: as the run was asked for, and
+// where it was not, as the notebook's last %gpu_config asks. A run goes on
+// wherever it can: what this machine cannot do is chosen for it, and said.
+func (d *Deps) refit(ctx context.Context, c *Call, plan *training.Plan) error {
+	found, err := d.Devices(ctx)
+	if err != nil {
+		return err
+	}
+	s := &plan.Settings
+	w := d.Session.Wishes()
+	w.EffectiveBatch, w.LoRARank = s.EffectiveBatch, s.LoRARank // the result depends on them
+	w.Precision = cmp.Or(s.Asked.Precision, w.Precision)
+	w.BatchSize = cmp.Or(s.Asked.BatchSize, w.BatchSize)
+	w.MemoryFraction = cmp.Or(s.Asked.MemoryFraction, w.MemoryFraction)
+	_, precise := gpu.Choose(found.Devices, gpu.Wishes{Precision: w.Precision})
+	if precise != nil {
+		w.Precision = auto
+	}
+	_, even := gpu.Choose(found.Devices, gpu.Wishes{BatchSize: w.BatchSize, EffectiveBatch: w.EffectiveBatch})
+	if even != nil {
+		w.BatchSize = 0
+	}
+	if err := fit(found.Devices, plan, w); err != nil {
+		return err
+	}
+	if precise != nil {
+		fmt.Fprintf(c.Stdout, "Not as asked for: %v. It goes on with %s.\n", precise, s.Precision)
+	}
+	if even != nil {
+		fmt.Fprintf(c.Stdout, "Not as asked for: %v. It goes on with a batch of %d.\n", even, s.BatchSize)
+	}
+	return nil
 }
