@@ -3,6 +3,7 @@ package magics
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"regexp"
@@ -56,6 +57,19 @@ func (p place) path(text string) string {
 		return filepath.Clean(text)
 	}
 	return filepath.Join(p.dir, text)
+}
+
+// interpreter returns the Python that --python names: a path, or a name to be
+// found in PATH.
+func (p place) interpreter(text string) (string, error) {
+	python := text
+	if strings.ContainsRune(text, filepath.Separator) {
+		python = p.path(text)
+	}
+	if !executable(python) {
+		return "", &Problem{"use the Python " + text, errors.New("there is no such program"), "give --python the path of an interpreter, such as " + p.python}
+	}
+	return python, nil
 }
 
 // scheme is what a URL begins with; a single letter is a Windows drive.

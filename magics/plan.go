@@ -3,7 +3,6 @@ package magics
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -51,12 +50,8 @@ func (o *trainOptions) plan(ctx context.Context, c *Call) (*training.Plan, error
 	o.chooseStore(ctx, plan)
 	plan.Python = o.here.python
 	if o.python != "" {
-		plan.Python = o.python
-		if strings.ContainsRune(o.python, filepath.Separator) {
-			plan.Python = o.here.path(o.python)
-		}
-		if !executable(plan.Python) {
-			return nil, &Problem{"use the Python " + o.python, errors.New("there is no such program"), "give --python the path of an interpreter, such as " + o.here.python}
+		if plan.Python, err = o.here.interpreter(o.python); err != nil {
+			return nil, err
 		}
 	}
 	return plan, o.settings(plan)

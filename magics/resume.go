@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -26,6 +29,7 @@ func Resume(d *Deps) *Magic {
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
 		dir := d.dirFlag(fs)
 		url := fs.String("store", "", "where the run's copy is: a folder, or drive:Folder/Sub")
+		python := fs.String("python", "", "interpreter of the workers, a `PATH` (default: as before; of a run from another machine the notebook's)")
 		detach := fs.Bool("detach", false, "return at once; %attach watches later")
 		return func(ctx context.Context, c *Call) error {
 			name, err := optional(m, c)
@@ -33,6 +37,12 @@ func Resume(d *Deps) *Magic {
 				return err
 			}
 			here := d.nearby(ctx, c.Notebook)
+			how := resumption{here: here.python, detach: *detach}
+			if *python != "" {
+				if how.python, err = here.interpreter(*python); err != nil {
+					return err
+				}
+			}
 			run, err := training.Find(*dir, name)
 			if *url == "" && err != nil { // a fresh machine
 				*url = d.defaultStore(ctx)
@@ -46,7 +56,8 @@ func Resume(d *Deps) *Magic {
 			if err != nil {
 				return err
 			}
-			return d.goOn(ctx, c, run, resumption{*url, here.python, *detach})
+			how.store = *url
+			return d.goOn(ctx, c, run, how)
 		}
 	}
 	return m
@@ -113,8 +124,16 @@ func (d *Deps) confirm(ctx context.Context, run *training.Run, url string) {
 // A resumption says how to go on with a run.
 type resumption struct {
 	store  string // empty: the run's own
-	python string // for workers, if the run's own is not here
+	python string // for workers; empty: the run's own, if that is this machine's
+	here   string // the Python of where the call was typed
 	detach bool
+}
+
+// fetched reports whether run came from a store and nobody has worked on it here
+// yet: what lies here at the paths in its plan has nothing to do with it.
+func fetched(run *training.Run) bool {
+	_, err := os.Stat(filepath.Join(run.Dir(), "supervisor.log"))
+	return errors.Is(err, fs.ErrNotExist) && checkpoint.Adopted(run.Dir())
 }
 
 // goOn refits run to this machine and starts it again.
@@ -133,8 +152,11 @@ func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, how resumpt
 	if how.store != "" {
 		plan.Store = how.store
 	}
-	if !executable(plan.Python) { // another machine's
+	switch {
+	case how.python != "":
 		plan.Python = how.python
+	case fetched(run) || !executable(plan.Python): // another machine's
+		plan.Python = how.here
 	}
 	if err := d.refit(ctx, c, plan); err != nil {
 		return err

@@ -4,11 +4,15 @@ package magics_test
 
 import (
 	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"outlast/checkpoint"
 	"outlast/gpu"
 	"outlast/magics"
 	"outlast/training"
@@ -94,4 +98,67 @@ func TestResumeHeedsTheNotebooksWishesAfterTheRunsOwn(t *testing.T) {
 	plan, said := resumed(t, d, "resume s")
 	assert.Equal(t, 16, plan.Settings.BatchSize)
 	assert.Contains(t, said, "Not as asked for: an effective batch of 16 cannot be made of batches of 3. It goes on with a batch of 16.")
+}
+
+// program returns the path of a program that is on every machine.
+func program(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	require.NoError(t, err)
+	return path
+}
+
+func TestResumeTakesThePythonOfThisMachine(t *testing.T) {
+	theirs, ours, other := program(t, "sh"), program(t, "env"), program(t, "ls")
+	began := func(t *testing.T) (there, here *magics.Deps, store string) {
+		there, here = deps(t), deps(t)
+		there.Python, here.Python = theirs, ours
+		write(t, there, "t.py", "print(1)")
+		plan, err := planOf(t, there, &typed{}, "train r --script t.py")
+		require.NoError(t, err)
+		require.Equal(t, theirs, plan.Python)
+		data, err := os.ReadFile(filepath.Join(there.Dir, "r", "run.json"))
+		require.NoError(t, err)
+		store = t.TempDir()
+		require.NoError(t, os.Mkdir(filepath.Join(store, "r"), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(store, "r", "run.json"), data, 0o644))
+		here.Supervisor = func(string, string) training.Command { return training.Command{Path: "true"} }
+		return there, here, store
+	}
+	t.Run("the same machine", func(t *testing.T) {
+		d, _, store := began(t)
+		d.Python = ours
+		for _, line := range []string{"resume r", "resume --store " + store} {
+			plan, _ := resumed(t, d, line)
+			assert.Equal(t, theirs, plan.Python, "%s: the run keeps its own", line)
+		}
+		plan, _ := resumed(t, d, "resume r --python "+other)
+		assert.Equal(t, other, plan.Python)
+		plan, _ = resumed(t, d, "resume r")
+		assert.Equal(t, other, plan.Python, "it is the run's own now")
+	})
+	t.Run("a fresh machine", func(t *testing.T) {
+		_, d, store := began(t)
+		plan, _ := resumed(t, d, "resume --store "+store)
+		assert.Equal(t, ours, plan.Python, "what lies at the other machine's path is another Python")
+	})
+	t.Run("a fresh machine on which it is named", func(t *testing.T) {
+		_, d, store := began(t)
+		_, err := try(t, d, "resume --store "+store+" --python ./nowhere")
+		require.ErrorContains(t, err, "there is no such program")
+		assert.Contains(t, magics.CureOf(err), ours)
+		plan, _ := resumed(t, d, "resume --store "+store+" --python "+other)
+		assert.Equal(t, other, plan.Python)
+		plan, _ = resumed(t, d, "resume --store "+store)
+		assert.Equal(t, other, plan.Python, "it is the run's own now")
+	})
+	t.Run("a run that was fetched before", func(t *testing.T) {
+		_, d, url := began(t)
+		store, err := d.OpenStore(t.Context(), url)
+		require.NoError(t, err)
+		_, err = checkpoint.Restore(t.Context(), store, "r", d.Dir)
+		require.NoError(t, err)
+		plan, _ := resumed(t, d, "resume r")
+		assert.Equal(t, ours, plan.Python)
+	})
 }
