@@ -90,16 +90,22 @@ func (e environment) cacheDir() string {
 	return filepath.Join(os.TempDir(), "outlast-cache")
 }
 
-// devices returns the GPUs that workers will see.
+// devices returns the GPUs that programs see in this environment.
 func (e environment) devices(ctx context.Context) (gpu.Inventory, error) {
-	list, restricted := e.lookup("CUDA_VISIBLE_DEVICES")
-	if restricted && (list == "" || list == "-1") { // a driver that hangs is hidden like this
+	if list, restricted := e.lookup("CUDA_VISIBLE_DEVICES"); restricted {
+		return e.devicesAmong(ctx, list)
+	}
+	return gpu.Detect(ctx, e.get("OUTLAST_NVIDIA_SMI"))
+}
+
+// devicesAmong returns the GPUs that programs see with CUDA_VISIBLE_DEVICES set to
+// list.
+func (e environment) devicesAmong(ctx context.Context, list string) (gpu.Inventory, error) {
+	if list == "" || list == "-1" { // a driver that hangs is hidden like this
 		return gpu.Inventory{Source: gpu.SourceNone}, nil
 	}
 	found, err := gpu.Detect(ctx, e.get("OUTLAST_NVIDIA_SMI"))
-	if restricted {
-		found.Devices = gpu.Visible(found.Devices, list)
-	}
+	found.Devices = gpu.Visible(found.Devices, list)
 	return found, err
 }
 
@@ -125,6 +131,7 @@ func (p *program) deps() *magics.Deps {
 		MachineAge:   machineAge,
 		Supervisor:   supervisorCommand,
 		Devices:      p.env.devices,
+		DevicesAmong: p.env.devicesAmong,
 		OpenStore:    p.openStore,
 		OpenExisting: p.openExisting,
 		CloseStore:   p.closeStore,

@@ -36,7 +36,10 @@ type Deps struct {
 
 	// Supervisor returns the command that works the run off.
 	Supervisor func(dir, run string) training.Command
-	Devices    func(ctx context.Context) (gpu.Inventory, error)
+	// Devices returns the GPUs that this process, and what it starts, may use.
+	// DevicesAmong returns those that a value of CUDA_VISIBLE_DEVICES leaves.
+	Devices      func(ctx context.Context) (gpu.Inventory, error)
+	DevicesAmong func(ctx context.Context, visible string) (gpu.Inventory, error)
 	// OpenStore opens the store that url names; the error says what a URL may be.
 	// OpenExisting does too, but makes no folder. CloseStore lets go of either.
 	OpenStore, OpenExisting func(ctx context.Context, url string) (checkpoint.Store, error)

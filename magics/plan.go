@@ -225,15 +225,15 @@ func (o *trainOptions) tune(ctx context.Context, plan *training.Plan) error {
 	if w.Precision == auto {
 		s.Asked.Precision = ""
 	}
-	found, err := o.deps.Devices(ctx)
+	found, err := o.deps.devices(ctx, o.here)
 	if err != nil {
 		return err
 	}
-	return fit(found.Devices, plan, w)
+	return o.here.fit(found.Devices, plan, w)
 }
 
-// fit sets the plan's settings for the devices of this machine.
-func fit(devices []gpu.Device, plan *training.Plan, w gpu.Wishes) error {
+// fit sets the plan's settings for the devices that workers will see.
+func (p place) fit(devices []gpu.Device, plan *training.Plan, w gpu.Wishes) error {
 	choice, err := gpu.Choose(devices, w)
 	if err != nil {
 		return err
@@ -242,6 +242,9 @@ func fit(devices []gpu.Device, plan *training.Plan, w gpu.Wishes) error {
 	s.EffectiveBatch, s.BatchSize, s.GradAccum = choice.EffectiveBatch, choice.BatchSize, choice.GradAccum
 	s.Precision, s.LoRARank, s.Device = choice.Precision, choice.LoRARank, choice.Device
 	s.MemoryFraction, s.Env, s.DeviceName = choice.MemoryFraction, choice.Env, deviceName(devices, choice)
+	if _, chosen := s.Env[visibleDevices]; !chosen && p.visible != nil {
+		s.Env[visibleDevices] = *p.visible
+	}
 	for i := range plan.Models {
 		m := &plan.Models[i]
 		if m.BatchSize == 0 {
@@ -260,7 +263,7 @@ func fit(devices []gpu.Device, plan *training.Plan, w gpu.Wishes) error {
 
 // deviceName returns the name of the chosen device; empty for the CPU.
 func deviceName(devices []gpu.Device, c gpu.Choice) string {
-	visible := c.Env["CUDA_VISIBLE_DEVICES"]
+	visible := c.Env[visibleDevices]
 	for i, d := range devices {
 		if visible != "" && visible == d.UUID || visible == "" && c.Device == fmt.Sprintf("cuda:%d", i) {
 			return d.Name

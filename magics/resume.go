@@ -37,7 +37,7 @@ func Resume(d *Deps) *Magic {
 				return err
 			}
 			here := d.nearby(ctx, c.Notebook)
-			how := resumption{here: here.python, detach: *detach}
+			how := resumption{here: here, detach: *detach}
 			if *python != "" {
 				if how.python, err = here.interpreter(*python); err != nil {
 					return err
@@ -125,7 +125,7 @@ func (d *Deps) confirm(ctx context.Context, run *training.Run, url string) {
 type resumption struct {
 	store  string // empty: the run's own
 	python string // for workers; empty: the run's own, if that is this machine's
-	here   string // the Python of where the call was typed
+	here   place  // where the call was typed
 	detach bool
 }
 
@@ -156,9 +156,9 @@ func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, how resumpt
 	case how.python != "":
 		plan.Python = how.python
 	case fetched(run) || !executable(plan.Python): // another machine's
-		plan.Python = how.here
+		plan.Python = how.here.python
 	}
-	if err := d.refit(ctx, c, plan); err != nil {
+	if err := d.refit(ctx, c, plan, how.here); err != nil {
 		return err
 	}
 	if run, _, err = training.Create(run.DataDir(), plan, false); err != nil {
@@ -170,8 +170,8 @@ func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, how resumpt
 // refit sets the plan's settings for this machine: as the run was asked for, and
 // where it was not, as the notebook's last %gpu_config asks. A run goes on
 // wherever it can: what this machine cannot do is chosen for it, and said.
-func (d *Deps) refit(ctx context.Context, c *Call, plan *training.Plan) error {
-	found, err := d.Devices(ctx)
+func (d *Deps) refit(ctx context.Context, c *Call, plan *training.Plan, here place) error {
+	found, err := d.devices(ctx, here)
 	if err != nil {
 		return err
 	}
@@ -189,7 +189,7 @@ func (d *Deps) refit(ctx context.Context, c *Call, plan *training.Plan) error {
 	if even != nil {
 		w.BatchSize = 0
 	}
-	if err := fit(found.Devices, plan, w); err != nil {
+	if err := here.fit(found.Devices, plan, w); err != nil {
 		return err
 	}
 	if precise != nil {
