@@ -75,7 +75,7 @@ func (d *Deps) nearby(ctx context.Context, nb Notebook) place {
 
 // path makes a path absolute.
 func (p place) path(text string) string {
-	if rest, ok := strings.CutPrefix(text, "~/"); ok && p.home != "" {
+	if rest, ok := strings.CutPrefix(text, "~"); ok && p.home != "" && (rest == "" || rest[0] == '/') {
 		return filepath.Join(p.home, rest)
 	}
 	if filepath.IsAbs(text) {

@@ -306,3 +306,28 @@ func TestANotebookHidesGPUsFromItsWorkers(t *testing.T) {
 		})
 	}
 }
+
+func TestTheDataDirectoryIsSeenFromTheNotebookToo(t *testing.T) {
+	elsewhere := t.TempDir()
+	for given, want := range map[string]func(d *magics.Deps) string{
+		"~/runs":                        func(d *magics.Deps) string { return filepath.Join(d.Home, "runs") },
+		"~":                             func(d *magics.Deps) string { return d.Home },
+		"mine":                          func(*magics.Deps) string { return filepath.Join(elsewhere, "mine") },
+		filepath.Join(elsewhere, "abs"): func(*magics.Deps) string { return filepath.Join(elsewhere, "abs") },
+	} {
+		t.Run(given, func(t *testing.T) {
+			d := deps(t)
+			require.NoError(t, os.WriteFile(filepath.Join(elsewhere, "t.py"), []byte("print(1)"), 0o644))
+			call := &typed{notebook: &notebook{folder: elsewhere, python: "python3"}}
+			_, err := planOf(t, d, call, "train run --script t.py --dir "+given)
+			require.NoError(t, err)
+			assert.FileExists(t, filepath.Join(want(d), "run", "run.json"))
+			require.NoError(t, call.run(t.Context(), d, "status run --dir "+given), "each magic means the same folder")
+		})
+	}
+	d := deps(t)
+	write(t, d, "t.py", "print(1)")
+	_, err := planOf(t, d, &typed{}, "train run --script t.py --dir mine")
+	require.NoError(t, err)
+	assert.FileExists(t, filepath.Join(d.WorkDir, "mine", "run", "run.json"), "on the command line it is the shell's")
+}
