@@ -28,7 +28,7 @@ func Resume(d *Deps) *Magic {
 	}
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
 		dir := d.dirFlag(fs)
-		url := fs.String("store", "", "where the run's copy is: a folder, or drive:Folder/Sub")
+		url := fs.String("store", "", "where the run's copy is: the `URL` is a folder, drive:Folder/Sub, or none, to go on without copies")
 		python := fs.String("python", "", "interpreter of the workers, a `PATH` (default: as before; of a run from another machine the notebook's)")
 		detach := fs.Bool("detach", false, "return at once; %attach watches later")
 		return func(ctx context.Context, c *Call) error {
@@ -47,7 +47,7 @@ func Resume(d *Deps) *Magic {
 			if *url == "" && err != nil { // a fresh machine
 				*url = d.defaultStore(ctx)
 			}
-			if *url != "" {
+			if *url != "" && *url != noStore {
 				*url = here.store(*url)
 				if name, err = d.restore(ctx, c, *url, name, *dir); err == nil {
 					run, err = training.Find(*dir, name)
@@ -87,6 +87,9 @@ func (d *Deps) restore(ctx context.Context, c *Call, url, run, dir string) (stri
 		return "", &Problem{"list the runs in " + url, err, "check the address of the store"}
 	}
 	if run == "" {
+		if len(names) == 0 {
+			return "", &Problem{"resume from " + url, errors.New("no run is in it"), "check its address"}
+		}
 		if len(names) != 1 {
 			return "", &Problem{
 				What: fmt.Sprintf("%d runs are in %s", len(names), url),
@@ -123,7 +126,7 @@ func (d *Deps) confirm(ctx context.Context, run *training.Run, url string) {
 
 // A resumption says how to go on with a run.
 type resumption struct {
-	store  string // empty: the run's own
+	store  string // empty: the run's own; none: it keeps no copies from now on
 	python string // for workers; empty: the run's own, if that is this machine's
 	here   place  // where the call was typed
 	detach bool
@@ -142,14 +145,18 @@ func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, how resumpt
 	if err != nil {
 		return err
 	}
-	if status.State == training.RunDone && how.store != "" {
+	if status.State == training.RunDone && how.store != "" && how.store != noStore {
 		d.confirm(ctx, run, how.store)
 	}
 	if status.State == training.RunRunning || status.State == training.RunDone {
 		return d.launch(ctx, c, run, how.detach)
 	}
 	plan := run.Plan()
-	if how.store != "" {
+	switch how.store {
+	case "":
+	case noStore:
+		plan.Store = ""
+	default:
 		plan.Store = how.store
 	}
 	switch {

@@ -162,3 +162,24 @@ func TestResumeTakesThePythonOfThisMachine(t *testing.T) {
 		assert.Equal(t, ours, plan.Python)
 	})
 }
+
+func TestResumeFromAnEmptyStoreSaysThatItIsEmpty(t *testing.T) {
+	d := deps(t)
+	store := t.TempDir()
+	_, err := try(t, d, "resume --store "+store)
+	require.EqualError(t, err, "resume from "+store+": no run is in it")
+	assert.Equal(t, "check its address", magics.CureOf(err))
+}
+
+func TestResumeWithoutAStoreKeepsNoMoreCopies(t *testing.T) {
+	d := deps(t)
+	write(t, d, "t.py", "print(1)")
+	plan, err := planOf(t, d, &typed{}, "train r --script t.py --store copies")
+	require.NoError(t, err)
+	require.Equal(t, filepath.Join(d.WorkDir, "copies"), plan.Store)
+	plan, _ = resumed(t, d, "resume r --store none")
+	assert.Empty(t, plan.Store)
+	assert.NoDirExists(t, filepath.Join(d.WorkDir, "none"))
+	_, err = try(t, d, "resume nosuch --store none")
+	require.ErrorContains(t, err, "there is no such run")
+}
