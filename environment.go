@@ -61,11 +61,16 @@ func (e environment) python() string {
 
 var unsafeName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
+// longestName is how long the name of a run may be.
+const longestName = 100
+
 // runName is what an unnamed %train is called: after the notebook, which
-// Jupyter Server names in JPY_SESSION_NAME.
+// Jupyter Server names in JPY_SESSION_NAME, as far as that may name a run.
 func (e environment) runName() string {
 	base := filepath.Base(e.get("JPY_SESSION_NAME"))
-	name := strings.Trim(unsafeName.ReplaceAllString(strings.TrimSuffix(base, ".ipynb"), "-"), "-.")
+	name := unsafeName.ReplaceAllString(strings.TrimSuffix(base, ".ipynb"), "-")
+	name = strings.TrimLeft(name, "-._")
+	name = strings.TrimRight(name[:min(len(name), longestName)], "-.")
 	if name == "" {
 		return "run"
 	}

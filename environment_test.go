@@ -2,10 +2,13 @@ package main
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"outlast/training"
 )
 
 // among is an environment with these variables and no others.
@@ -49,6 +52,29 @@ func TestOnlyColabIsSignedInUnasked(t *testing.T) {
 			t.Setenv("XDG_CONFIG_HOME", t.TempDir())
 			p := &program{env: among(c.set)}
 			assert.Equal(t, c.want, p.signedIn())
+		})
+	}
+}
+
+func TestAnUnnamedRunHasAnAllowedName(t *testing.T) {
+	long := strings.Repeat("x", 99)
+	for notebook, want := range map[string]string{
+		"":                          "run",
+		"digits.ipynb":              "digits",
+		"work/My notes (2).ipynb":   "My-notes-2",
+		"_draft.ipynb":              "draft",
+		".-_hidden_.ipynb":          "hidden_",
+		"___.ipynb":                 "run",
+		"Übung.ipynb":               "bung",
+		long + "yyyy.ipynb":         long + "y",
+		long + ".." + long:          long,
+		"work/3f2a-8b1c-console-id": "3f2a-8b1c-console-id",
+	} {
+		t.Run(notebook, func(t *testing.T) {
+			name := among(map[string]string{"JPY_SESSION_NAME": notebook}).runName()
+			assert.Equal(t, want, name)
+			plan := training.Plan{Run: name, Code: training.Code{Kind: training.CodeCell}, Models: []training.Model{{Name: name}}}
+			assert.NoError(t, plan.Validate())
 		})
 	}
 }
