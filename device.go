@@ -20,14 +20,15 @@ func (p *program) deviceMemory(set training.Settings) func(context.Context) (tra
 	return func(ctx context.Context) (training.DeviceMemory, error) {
 		ctx, cancel := context.WithTimeout(ctx, deviceWait)
 		defer cancel()
-		found, err := p.env.devices(ctx)
+		look := p.env.devices
+		if list, ok := set.Env["CUDA_VISIBLE_DEVICES"]; ok { // the workers' own
+			look = func(ctx context.Context) (gpu.Inventory, error) { return p.env.devicesAmong(ctx, list) }
+		}
+		found, err := look(ctx)
 		if err != nil {
 			return training.DeviceMemory{}, err
 		}
 		devices := found.Devices
-		if list, ok := set.Env["CUDA_VISIBLE_DEVICES"]; ok {
-			devices = gpu.Visible(devices, list)
-		}
 		_, number, _ := strings.Cut(set.Device, ":")
 		i := 0
 		if number != "" {

@@ -26,12 +26,15 @@ func (e environment) get(name string) string {
 	return value
 }
 
+// host is where the notebook runs.
+func (e environment) host() magics.Host { return magics.HostOf(e.lookup) }
+
 // dataDir is where runs live unless a call says otherwise.
 func (e environment) dataDir() string {
 	dir := "outlast-runs"
 	if home := e.get("OUTLAST_HOME"); home != "" {
 		dir = home
-	} else if e.get("COLAB_RELEASE_TAG") != "" {
+	} else if host := e.host(); host == magics.HostColab || host == magics.HostColabEnterprise {
 		dir = "/content/outlast-runs"
 	}
 	if abs, err := filepath.Abs(dir); err == nil {
@@ -58,11 +61,16 @@ func (e environment) python() string {
 
 var unsafeName = regexp.MustCompile(`[^A-Za-z0-9._-]+`)
 
+// longestName is how long the name of a run may be.
+const longestName = 100
+
 // runName is what an unnamed %train is called: after the notebook, which
-// Jupyter Server names in JPY_SESSION_NAME.
+// Jupyter Server names in JPY_SESSION_NAME, as far as that may name a run.
 func (e environment) runName() string {
 	base := filepath.Base(e.get("JPY_SESSION_NAME"))
-	name := strings.Trim(unsafeName.ReplaceAllString(strings.TrimSuffix(base, ".ipynb"), "-"), "-.")
+	name := unsafeName.ReplaceAllString(strings.TrimSuffix(base, ".ipynb"), "-")
+	name = strings.TrimLeft(name, "-._")
+	name = strings.TrimRight(name[:min(len(name), longestName)], "-.")
 	if name == "" {
 		return "run"
 	}
@@ -87,16 +95,22 @@ func (e environment) cacheDir() string {
 	return filepath.Join(os.TempDir(), "outlast-cache")
 }
 
-// devices returns the GPUs that workers will see.
+// devices returns the GPUs that programs see in this environment.
 func (e environment) devices(ctx context.Context) (gpu.Inventory, error) {
-	list, restricted := e.lookup("CUDA_VISIBLE_DEVICES")
-	if restricted && (list == "" || list == "-1") { // a driver that hangs is hidden like this
+	if list, restricted := e.lookup("CUDA_VISIBLE_DEVICES"); restricted {
+		return e.devicesAmong(ctx, list)
+	}
+	return gpu.Detect(ctx, e.get("OUTLAST_NVIDIA_SMI"))
+}
+
+// devicesAmong returns the GPUs that programs see with CUDA_VISIBLE_DEVICES set to
+// list.
+func (e environment) devicesAmong(ctx context.Context, list string) (gpu.Inventory, error) {
+	if list == "" || list == "-1" { // a driver that hangs is hidden like this
 		return gpu.Inventory{Source: gpu.SourceNone}, nil
 	}
 	found, err := gpu.Detect(ctx, e.get("OUTLAST_NVIDIA_SMI"))
-	if restricted {
-		found.Devices = gpu.Visible(found.Devices, list)
-	}
+	found.Devices = gpu.Visible(found.Devices, list)
 	return found, err
 }
 
@@ -117,11 +131,12 @@ func (p *program) deps() *magics.Deps {
 		Python:       p.env.python(),
 		WorkDir:      dir,
 		Home:         home,
-		Host:         magics.HostOf(p.env.lookup),
+		Host:         p.env.host(),
 		Session:      &magics.Session{},
 		MachineAge:   machineAge,
 		Supervisor:   supervisorCommand,
 		Devices:      p.env.devices,
+		DevicesAmong: p.env.devicesAmong,
 		OpenStore:    p.openStore,
 		OpenExisting: p.openExisting,
 		CloseStore:   p.closeStore,

@@ -92,7 +92,10 @@ func (p *program) defaultStore(ctx context.Context) string {
 // machine of Google's that is no Colab has an account of its own, which has no
 // room in Drive: it is not taken unasked.
 func (p *program) signedIn() bool {
-	for _, name := range []string{"COLAB_RELEASE_TAG", "GOOGLE_APPLICATION_CREDENTIALS", "OUTLAST_DRIVE_ENDPOINT"} {
+	if p.env.host() == magics.HostColab {
+		return true
+	}
+	for _, name := range []string{"GOOGLE_APPLICATION_CREDENTIALS", "OUTLAST_DRIVE_ENDPOINT"} {
 		if p.env.get(name) != "" {
 			return true
 		}

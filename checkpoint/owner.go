@@ -125,6 +125,12 @@ func (l lineage) save(runDir string) error {
 	return durable.WriteJSON(filepath.Join(runDir, lineageName), l)
 }
 
+// Adopted reports whether Restore has brought something into a run's folder.
+func Adopted(runDir string) bool {
+	l, err := readLineage(runDir)
+	return err == nil && len(l.Adopted) > 0
+}
+
 // LastGeneration returns the highest generation that is known in a run's folder:
 // of its own writers, of what was restored, and of the checkpoints. Whoever
 // takes the run over needs a higher one.

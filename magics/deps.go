@@ -36,7 +36,10 @@ type Deps struct {
 
 	// Supervisor returns the command that works the run off.
 	Supervisor func(dir, run string) training.Command
-	Devices    func(ctx context.Context) (gpu.Inventory, error)
+	// Devices returns the GPUs that this process, and what it starts, may use.
+	// DevicesAmong returns those that a value of CUDA_VISIBLE_DEVICES leaves.
+	Devices      func(ctx context.Context) (gpu.Inventory, error)
+	DevicesAmong func(ctx context.Context, visible string) (gpu.Inventory, error)
 	// OpenStore opens the store that url names; the error says what a URL may be.
 	// OpenExisting does too, but makes no folder. CloseStore lets go of either.
 	OpenStore, OpenExisting func(ctx context.Context, url string) (checkpoint.Store, error)
@@ -119,28 +122,37 @@ func (s *Session) Shared() []string {
 	return texts
 }
 
-// dirFlag declares --dir. What was given is made absolute: the supervisor runs in
-// a folder of its own.
+// dirFlag declares --dir. What was given is made absolute before the magic runs:
+// the supervisor runs in a folder of its own.
 func (d *Deps) dirFlag(fs *pflag.FlagSet) *string {
-	dir := d.Dir
-	fs.Var((*folderValue)(&dir), "dir", "data directory")
-	return &dir
+	v := &folderValue{d, d.Dir}
+	fs.Var(v, "dir", "data directory")
+	return &v.path
 }
 
 // A folderValue is a flag that names a folder.
-type folderValue string
+type folderValue struct {
+	deps *Deps
+	path string
+}
 
 var _ pflag.Value = (*folderValue)(nil)
 
+// settle makes what was given absolute, as seen from where it was typed.
+func (v *folderValue) settle(ctx context.Context, nb Notebook) {
+	if !filepath.IsAbs(v.path) {
+		v.path = v.deps.nearby(ctx, nb).path(v.path)
+	}
+}
+
 // Set implements pflag.Value.
 func (v *folderValue) Set(text string) error {
-	path, err := filepath.Abs(text)
-	*v = folderValue(path)
-	return err
+	v.path = text
+	return nil
 }
 
 // String implements pflag.Value.
-func (v *folderValue) String() string { return string(*v) }
+func (v *folderValue) String() string { return v.path }
 
 // Type implements pflag.Value.
 func (v *folderValue) Type() string { return "DIR" }

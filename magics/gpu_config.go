@@ -45,7 +45,7 @@ func GPUConfig(d *Deps) *Magic {
 			if err := positive(m, fs); err != nil {
 				return err
 			}
-			found, err := d.Devices(ctx)
+			found, err := d.devices(ctx, d.nearby(ctx, c.Notebook))
 			if err != nil {
 				return err
 			}

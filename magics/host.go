@@ -20,15 +20,16 @@ const (
 func HostOf(lookup func(string) (string, bool)) Host {
 	for _, sign := range []struct {
 		variable string
+		value    string // empty: any
 		host     Host
 	}{
-		{"VERTEX_PRODUCT", HostColabEnterprise},
-		{"COLAB_RELEASE_TAG", HostColab},
-		{"KAGGLE_KERNEL_RUN_TYPE", HostKaggle},
-		{"JUPYTERHUB_API_TOKEN", HostJupyterHub},
-		{"VSCODE_PID", HostVSCode},
+		{"KAGGLE_KERNEL_RUN_TYPE", "", HostKaggle},                  // first: its image is built on Colab's, and has its variable too
+		{"VERTEX_PRODUCT", "COLAB_ENTERPRISE", HostColabEnterprise}, // Workbench has another value
+		{"COLAB_RELEASE_TAG", "", HostColab},
+		{"JUPYTERHUB_API_TOKEN", "", HostJupyterHub},
+		{"VSCODE_PID", "", HostVSCode},
 	} {
-		if value, ok := lookup(sign.variable); ok && value != "" {
+		if value, ok := lookup(sign.variable); ok && value != "" && (sign.value == "" || value == sign.value) {
 			return sign.host
 		}
 	}

@@ -223,6 +223,11 @@ func (m *Magic) Run(ctx context.Context, args []string, c *Call) error {
 	if err != nil {
 		return &UsageError{m, err.Error()}
 	}
+	fs.Visit(func(f *pflag.Flag) {
+		if folder, ok := f.Value.(*folderValue); ok {
+			folder.settle(ctx, c.Notebook)
+		}
+	})
 	c.Args = fs.Args()
 	if n := fs.ArgsLenAtDash(); n >= 0 {
 		c.Args, c.Dash = fs.Args()[:n], fs.Args()[n:]

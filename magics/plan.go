@@ -3,7 +3,6 @@ package magics
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -51,12 +50,8 @@ func (o *trainOptions) plan(ctx context.Context, c *Call) (*training.Plan, error
 	o.chooseStore(ctx, plan)
 	plan.Python = o.here.python
 	if o.python != "" {
-		plan.Python = o.python
-		if strings.ContainsRune(o.python, filepath.Separator) {
-			plan.Python = o.here.path(o.python)
-		}
-		if !executable(plan.Python) {
-			return nil, &Problem{"use the Python " + o.python, errors.New("there is no such program"), "give --python the path of an interpreter, such as " + o.here.python}
+		if plan.Python, err = o.here.interpreter(o.python); err != nil {
+			return nil, err
 		}
 	}
 	return plan, o.settings(plan)
@@ -226,23 +221,30 @@ func (o *trainOptions) tune(ctx context.Context, plan *training.Plan) error {
 		}
 		*f.value = n
 	}
-	return o.deps.fit(ctx, plan, w)
-}
-
-// fit sets the plan's settings for the devices of this machine.
-func (d *Deps) fit(ctx context.Context, plan *training.Plan, w gpu.Wishes) error {
-	found, err := d.Devices(ctx)
+	s.Asked = training.Asked{Precision: w.Precision, BatchSize: w.BatchSize, MemoryFraction: w.MemoryFraction}
+	if w.Precision == auto {
+		s.Asked.Precision = ""
+	}
+	found, err := o.deps.devices(ctx, o.here)
 	if err != nil {
 		return err
 	}
-	choice, err := gpu.Choose(found.Devices, w)
+	return o.here.fit(found.Devices, plan, w)
+}
+
+// fit sets the plan's settings for the devices that workers will see.
+func (p place) fit(devices []gpu.Device, plan *training.Plan, w gpu.Wishes) error {
+	choice, err := gpu.Choose(devices, w)
 	if err != nil {
 		return err
 	}
 	s := &plan.Settings
 	s.EffectiveBatch, s.BatchSize, s.GradAccum = choice.EffectiveBatch, choice.BatchSize, choice.GradAccum
 	s.Precision, s.LoRARank, s.Device = choice.Precision, choice.LoRARank, choice.Device
-	s.MemoryFraction, s.Env, s.DeviceName = choice.MemoryFraction, choice.Env, deviceName(found.Devices, choice)
+	s.MemoryFraction, s.Env, s.DeviceName = choice.MemoryFraction, choice.Env, deviceName(devices, choice)
+	if _, chosen := s.Env[visibleDevices]; !chosen && p.visible != nil {
+		s.Env[visibleDevices] = *p.visible
+	}
 	for i := range plan.Models {
 		m := &plan.Models[i]
 		if m.BatchSize == 0 {
@@ -250,7 +252,7 @@ func (d *Deps) fit(ctx context.Context, plan *training.Plan, w gpu.Wishes) error
 		}
 		own := w
 		own.BatchSize = m.BatchSize
-		choice, err := gpu.Choose(found.Devices, own)
+		choice, err := gpu.Choose(devices, own)
 		if err != nil {
 			return fmt.Errorf("model %s: %w", m.Name, err)
 		}
@@ -261,7 +263,7 @@ func (d *Deps) fit(ctx context.Context, plan *training.Plan, w gpu.Wishes) error
 
 // deviceName returns the name of the chosen device; empty for the CPU.
 func deviceName(devices []gpu.Device, c gpu.Choice) string {
-	visible := c.Env["CUDA_VISIBLE_DEVICES"]
+	visible := c.Env[visibleDevices]
 	for i, d := range devices {
 		if visible != "" && visible == d.UUID || visible == "" && c.Device == fmt.Sprintf("cuda:%d", i) {
 			return d.Name

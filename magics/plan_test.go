@@ -77,8 +77,7 @@ func TestWhereTheModelsComeFrom(t *testing.T) {
 			write(t, d, "plan.yaml", "run: planned\nscript: t.py\nmodels: [{name: p}, {name: q}]\n")
 			var call typed
 			if c.notebook {
-				call.notebook = &notebook{values: variable}
-				call.notebook.values["[__import__('os').getcwd(), __import__('sys').executable]"] = `["` + d.WorkDir + `", "python3"]`
+				call.notebook = &notebook{values: variable, folder: d.WorkDir, python: "python3"}
 			}
 			plan, err := planOf(t, d, &call, c.line)
 			require.NoError(t, err)
@@ -206,9 +205,7 @@ func TestTrainRefusesWhatCannotWork(t *testing.T) {
 			write(t, d, "plan.yaml", "run: planned\nscript: t.py\nmodels: [{name: p}]\n")
 			write(t, d, "bad.yaml", "script: t.py\nmodels:\n  - name: a/b\n")
 			write(t, d, "unknown.yaml", "modles: []\n")
-			call := &typed{notebook: &notebook{values: map[string]string{
-				"NUMBER": "7", "[__import__('os').getcwd(), __import__('sys').executable]": `["` + d.WorkDir + `", "python3"]`,
-			}}}
+			call := &typed{notebook: &notebook{values: map[string]string{"NUMBER": "7"}, folder: d.WorkDir, python: "python3"}}
 			_, err := planOf(t, d, call, c.line, c.body)
 			require.Error(t, err)
 			assert.Contains(t, err.Error(), c.says)
@@ -246,9 +243,7 @@ func TestPathsAreSeenFromTheNotebooksFolder(t *testing.T) {
 	d := deps(t)
 	elsewhere := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(elsewhere, "t.py"), []byte("print(2)"), 0o644))
-	call := &typed{notebook: &notebook{values: map[string]string{
-		"[__import__('os').getcwd(), __import__('sys').executable]": `["` + elsewhere + `", "/its/python"]`,
-	}}}
+	call := &typed{notebook: &notebook{folder: elsewhere, python: "/its/python"}}
 	plan, err := planOf(t, d, call, "train run --script t.py --store ~/copies")
 	require.NoError(t, err)
 	assert.Equal(t, filepath.Join(elsewhere, "t.py"), plan.Code.Name)
@@ -265,4 +260,74 @@ func TestADryRunBeginsNothing(t *testing.T) {
 	assert.Contains(t, text, "run: 2 models, nothing started")
 	assert.Contains(t, text, "copies")
 	assert.NoDirExists(t, d.Dir)
+}
+
+func TestANotebookHidesGPUsFromItsWorkers(t *testing.T) {
+	first := gpu.Device{Name: "NVIDIA L4", UUID: "GPU-1", MemoryTotalMiB: 23034, MemoryFreeMiB: 22563, ComputeCapability: "8.9"}
+	second := gpu.Device{Name: "Tesla T4", UUID: "GPU-2", Index: 1, MemoryTotalMiB: 15360, MemoryFreeMiB: 15000, ComputeCapability: "7.5"}
+	slice := first
+	slice.UUID, slice.MIG = "MIG-1", true
+	for name, c := range map[string]struct {
+		visible              *string
+		devices              []gpu.Device
+		device, card, passed string
+		handed               bool // workers have a list of their own
+	}{
+		"nothing is said":      {nil, []gpu.Device{first, second}, "cuda:0", "NVIDIA L4", "", false},
+		"the second is chosen": {new("1"), []gpu.Device{first, second}, "cuda:0", "Tesla T4", "1", true},
+		"all are hidden":       {new(""), []gpu.Device{first, second}, "cpu", "", "", true},
+		"a slice is chosen":    {new("0"), []gpu.Device{slice}, "cuda:0", "NVIDIA L4", "MIG-1", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := deps(t)
+			write(t, d, "t.py", "print(1)")
+			d.Devices = func(context.Context) (gpu.Inventory, error) {
+				return gpu.Inventory{Source: gpu.SourceNVML, Devices: c.devices}, nil
+			}
+			call := &typed{notebook: &notebook{folder: d.WorkDir, python: "python3", visible: c.visible}}
+			check := func(plan *training.Plan) {
+				t.Helper()
+				assert.Equal(t, []string{c.device, c.card}, []string{plan.Settings.Device, plan.Settings.DeviceName})
+				list, handed := plan.Settings.Env["CUDA_VISIBLE_DEVICES"]
+				assert.Equal(t, c.passed, list)
+				assert.Equal(t, c.handed, handed)
+			}
+			plan, err := planOf(t, d, call, "train run --script t.py")
+			require.NoError(t, err)
+			check(plan)
+			require.NoError(t, call.run(t.Context(), d, "resume run --detach"))
+			check(findRun(t, d).Plan())
+
+			require.NoError(t, call.run(t.Context(), d, "gpu_config"))
+			assert.Contains(t, call.screen.text(), "Chosen: "+c.device)
+			plan, err = planOf(t, d, &typed{}, "train shell --script t.py")
+			require.NoError(t, err)
+			assert.NotEqual(t, "cpu", plan.Settings.Device, "a shell has an environment of its own")
+		})
+	}
+}
+
+func TestTheDataDirectoryIsSeenFromTheNotebookToo(t *testing.T) {
+	elsewhere := t.TempDir()
+	for given, want := range map[string]func(d *magics.Deps) string{
+		"~/runs":                        func(d *magics.Deps) string { return filepath.Join(d.Home, "runs") },
+		"~":                             func(d *magics.Deps) string { return d.Home },
+		"mine":                          func(*magics.Deps) string { return filepath.Join(elsewhere, "mine") },
+		filepath.Join(elsewhere, "abs"): func(*magics.Deps) string { return filepath.Join(elsewhere, "abs") },
+	} {
+		t.Run(given, func(t *testing.T) {
+			d := deps(t)
+			require.NoError(t, os.WriteFile(filepath.Join(elsewhere, "t.py"), []byte("print(1)"), 0o644))
+			call := &typed{notebook: &notebook{folder: elsewhere, python: "python3"}}
+			_, err := planOf(t, d, call, "train run --script t.py --dir "+given)
+			require.NoError(t, err)
+			assert.FileExists(t, filepath.Join(want(d), "run", "run.json"))
+			require.NoError(t, call.run(t.Context(), d, "status run --dir "+given), "each magic means the same folder")
+		})
+	}
+	d := deps(t)
+	write(t, d, "t.py", "print(1)")
+	_, err := planOf(t, d, &typed{}, "train run --script t.py --dir mine")
+	require.NoError(t, err)
+	assert.FileExists(t, filepath.Join(d.WorkDir, "mine", "run", "run.json"), "on the command line it is the shell's")
 }

@@ -1,9 +1,13 @@
 package magics
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -24,7 +28,8 @@ func Resume(d *Deps) *Magic {
 	}
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
 		dir := d.dirFlag(fs)
-		url := fs.String("store", "", "where the run's copy is: a folder, or drive:Folder/Sub")
+		url := fs.String("store", "", "where the run's copy is: the `URL` is a folder, drive:Folder/Sub, or none, to go on without copies")
+		python := fs.String("python", "", "interpreter of the workers, a `PATH` (default: as before; of a run from another machine the notebook's)")
 		detach := fs.Bool("detach", false, "return at once; %attach watches later")
 		return func(ctx context.Context, c *Call) error {
 			name, err := optional(m, c)
@@ -32,11 +37,17 @@ func Resume(d *Deps) *Magic {
 				return err
 			}
 			here := d.nearby(ctx, c.Notebook)
+			how := resumption{here: here, detach: *detach}
+			if *python != "" {
+				if how.python, err = here.interpreter(*python); err != nil {
+					return err
+				}
+			}
 			run, err := training.Find(*dir, name)
 			if *url == "" && err != nil { // a fresh machine
 				*url = d.defaultStore(ctx)
 			}
-			if *url != "" {
+			if *url != "" && *url != noStore {
 				*url = here.store(*url)
 				if name, err = d.restore(ctx, c, *url, name, *dir); err == nil {
 					run, err = training.Find(*dir, name)
@@ -45,7 +56,8 @@ func Resume(d *Deps) *Magic {
 			if err != nil {
 				return err
 			}
-			return d.goOn(ctx, c, run, resumption{*url, here.python, *detach})
+			how.store = *url
+			return d.goOn(ctx, c, run, how)
 		}
 	}
 	return m
@@ -75,6 +87,9 @@ func (d *Deps) restore(ctx context.Context, c *Call, url, run, dir string) (stri
 		return "", &Problem{"list the runs in " + url, err, "check the address of the store"}
 	}
 	if run == "" {
+		if len(names) == 0 {
+			return "", &Problem{"resume from " + url, errors.New("no run is in it"), "check its address"}
+		}
 		if len(names) != 1 {
 			return "", &Problem{
 				What: fmt.Sprintf("%d runs are in %s", len(names), url),
@@ -111,9 +126,17 @@ func (d *Deps) confirm(ctx context.Context, run *training.Run, url string) {
 
 // A resumption says how to go on with a run.
 type resumption struct {
-	store  string // empty: the run's own
-	python string // for workers, if the run's own is not here
+	store  string // empty: the run's own; none: it keeps no copies from now on
+	python string // for workers; empty: the run's own, if that is this machine's
+	here   place  // where the call was typed
 	detach bool
+}
+
+// fetched reports whether run came from a store and nobody has worked on it here
+// yet: what lies here at the paths in its plan has nothing to do with it.
+func fetched(run *training.Run) bool {
+	_, err := os.Stat(filepath.Join(run.Dir(), "supervisor.log"))
+	return errors.Is(err, fs.ErrNotExist) && checkpoint.Adopted(run.Dir())
 }
 
 // goOn refits run to this machine and starts it again.
@@ -122,26 +145,65 @@ func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, how resumpt
 	if err != nil {
 		return err
 	}
-	if status.State == training.RunDone && how.store != "" {
+	if status.State == training.RunDone && how.store != "" && how.store != noStore {
 		d.confirm(ctx, run, how.store)
 	}
 	if status.State == training.RunRunning || status.State == training.RunDone {
 		return d.launch(ctx, c, run, how.detach)
 	}
 	plan := run.Plan()
-	if how.store != "" {
+	switch how.store {
+	case "":
+	case noStore:
+		plan.Store = ""
+	default:
 		plan.Store = how.store
 	}
-	if !executable(plan.Python) { // another machine's
+	switch {
+	case how.python != "":
 		plan.Python = how.python
+	case fetched(run) || !executable(plan.Python): // another machine's
+		plan.Python = how.here.python
 	}
-	s := plan.Settings
-	w := gpu.Wishes{EffectiveBatch: s.EffectiveBatch, LoRARank: s.LoRARank}
-	if err := d.fit(ctx, plan, w); err != nil {
+	if err := d.refit(ctx, c, plan, how.here); err != nil {
 		return err
 	}
 	if run, _, err = training.Create(run.DataDir(), plan, false); err != nil {
 		return err
 	}
 	return d.launch(ctx, c, run, how.detach)
+}
+
+// refit sets the plan's settings for this machine: as the run was asked for, and
+// where it was not, as the notebook's last %gpu_config asks. A run goes on
+// wherever it can: what this machine cannot do is chosen for it, and said.
+func (d *Deps) refit(ctx context.Context, c *Call, plan *training.Plan, here place) error {
+	found, err := d.devices(ctx, here)
+	if err != nil {
+		return err
+	}
+	s := &plan.Settings
+	w := d.Session.Wishes()
+	w.EffectiveBatch, w.LoRARank = s.EffectiveBatch, s.LoRARank // the result depends on them
+	w.Precision = cmp.Or(s.Asked.Precision, w.Precision)
+	w.BatchSize = cmp.Or(s.Asked.BatchSize, w.BatchSize)
+	w.MemoryFraction = cmp.Or(s.Asked.MemoryFraction, w.MemoryFraction)
+	_, precise := gpu.Choose(found.Devices, gpu.Wishes{Precision: w.Precision})
+	if precise != nil {
+		w.Precision = auto
+	}
+	_, even := gpu.Choose(found.Devices, gpu.Wishes{BatchSize: w.BatchSize, EffectiveBatch: w.EffectiveBatch})
+	if even != nil {
+		w.BatchSize = 0
+	}
+	if err := here.fit(found.Devices, plan, w); err != nil {
+		return err
+	}
+	if precise != nil {
+		fmt.Fprintf(c.Stdout, "Not as asked for: %v. It goes on with %s.\n", precise, s.Precision)
+	}
+	if even != nil {
+		fmt.Fprintf(c.Stdout, "Not as asked for: %v. It goes on with a batch of %d.\n", even, s.BatchSize)
+	}
+	return nil
 }

@@ -43,7 +43,7 @@ func deps(t testing.TB) *magics.Deps {
 		}
 		return folder.New(url)
 	}
-	return &magics.Deps{
+	d := &magics.Deps{
 		Version: "1.2.3", Dir: filepath.Join(work, "runs"), RunName: "notebook", Python: "python3", WorkDir: work,
 		Home: filepath.Join(work, "home"), Host: magics.HostJupyter, Session: &magics.Session{},
 		Supervisor: func(dir, run string) training.Command {
@@ -62,6 +62,12 @@ func deps(t testing.TB) *magics.Deps {
 		},
 		FreeDisk: func(string) (uint64, error) { return 100 << 30, nil },
 	}
+	d.DevicesAmong = func(ctx context.Context, list string) (gpu.Inventory, error) {
+		found, err := d.Devices(ctx)
+		found.Devices = gpu.Visible(found.Devices, list)
+		return found, err
+	}
+	return d
 }
 
 // A typed call records what it shows.
@@ -186,8 +192,10 @@ type notebook struct {
 	ran       []string
 	handed    []string
 	restarted bool
-	busy      bool   // answers nothing until the asker gives up
-	folder    string // in which it is
+	busy      bool    // answers nothing until the asker gives up
+	folder    string  // in which it is
+	python    string  // its own
+	visible   *string // CUDA_VISIBLE_DEVICES there
 }
 
 func (n *notebook) Eval(ctx context.Context, expr string) (json.RawMessage, error) {
@@ -199,7 +207,9 @@ func (n *notebook) Eval(ctx context.Context, expr string) (json.RawMessage, erro
 		return json.RawMessage(v), nil
 	}
 	if strings.Contains(expr, "getcwd") {
-		return json.Marshal([]string{cmp.Or(n.folder, "/notebook/folder"), "/notebook/python"})
+		return json.Marshal(map[string]any{
+			"dir": cmp.Or(n.folder, "/notebook/folder"), "python": cmp.Or(n.python, "/notebook/python"), "visible": n.visible,
+		})
 	}
 	return nil, errors.New("NameError: name '" + expr + "' is not defined")
 }

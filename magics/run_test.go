@@ -142,6 +142,45 @@ func TestAnInterruptPausesAndResumeGoesOn(t *testing.T) {
 	assert.Equal(t, trainingtest.StateAfter(400), trainingtest.State(r.ModelPath("a", "final")), "to the same result")
 }
 
+// An interrupt may come at any moment of the start: what was launched is paused,
+// and what was not never is.
+func TestAnInterruptWhileTheSupervisorStartsPausesToo(t *testing.T) {
+	for _, flags := range []string{"", "--detach "} {
+		d := deps(t)
+		leaveNothing(t, d)
+		launched, ready := filepath.Join(d.WorkDir, "launched"), filepath.Join(d.WorkDir, "ready")
+		supervisor := d.Supervisor
+		d.Supervisor = func(dir, run string) training.Command {
+			slow := supervisor(dir, run)
+			wait := `touch "$1"; until [ -e "$2" ]; do sleep 0.01; done; exec "$0"`
+			slow.Path, slow.Args = "/bin/sh", []string{"-c", wait, slow.Path, launched, ready}
+			return slow
+		}
+		line := "train digits " + flags + scripts(t, d, map[string][]string{"a": endless()}, "a") + " " + worker(t)
+		ctx, interrupt := context.WithCancel(t.Context())
+		defer interrupt()
+		c := typed{interrupt: make(chan struct{}, 2)}
+		ended := make(chan error, 1)
+		go func() { ended <- c.run(ctx, d, line) }()
+		require.Eventually(t, func() bool { _, err := os.Stat(launched); return err == nil }, patience, 10*time.Millisecond)
+		c.interrupt <- struct{}{}
+		interrupt()
+		require.NoError(t, os.WriteFile(ready, nil, 0o644))
+		err := <-ended
+		require.ErrorIs(t, err, magics.ErrPaused, "digits %s", flags)
+		assert.Contains(t, magics.CureOf(err), "outlast resume digits")
+		status, err := findRun(t, d).Status()
+		require.NoError(t, err)
+		assert.Equal(t, training.RunPaused, status.State)
+		assert.Zero(t, status.SupervisorPID, "nobody trains on")
+
+		require.NoError(t, os.Remove(launched))
+		err = c.run(ctx, d, "resume digits")
+		require.ErrorIs(t, err, magics.ErrPaused, "it was interrupted before it began")
+		assert.NoFileExists(t, launched)
+	}
+}
+
 func TestASecondInterruptStopsAtOnce(t *testing.T) {
 	d := deps(t)
 	leaveNothing(t, d)

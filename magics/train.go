@@ -2,6 +2,7 @@ package magics
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -167,7 +168,7 @@ func (o *trainOptions) fetch(ctx context.Context, c *Call, plan *training.Plan) 
 }
 
 // launch starts the supervisor of run if it has work and none is alive, and
-// watches it unless detach.
+// watches it unless detach. An interrupt of the start is watch's to answer.
 func (d *Deps) launch(ctx context.Context, c *Call, run *training.Run, detach bool) error {
 	status, err := run.Status()
 	if err != nil {
@@ -178,14 +179,14 @@ func (d *Deps) launch(ctx context.Context, c *Call, run *training.Run, detach bo
 		c.Screen.Show(d.reporter(run, c).report(status).view())
 		return nil
 	}
-	if err := run.Start(ctx, d.Supervisor(run.DataDir(), run.Name())); err != nil {
+	if err := run.Start(ctx, d.Supervisor(run.DataDir(), run.Name())); err != nil && !errors.Is(err, ctx.Err()) {
 		return &Problem{
 			What: "start the supervisor of " + run.Name(),
 			Err:  err,
 			Hint: "its log is " + run.Dir() + "/supervisor.log",
 		}
 	}
-	if detach {
+	if detach && ctx.Err() == nil {
 		fmt.Fprintf(c.Stdout, "%s runs on its own. %sattach %s watches it, %sstop %s pauses it.\n",
 			run.Name(), c.prompt(), run.Name(), c.prompt(), run.Name())
 		return nil

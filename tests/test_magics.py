@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,13 +51,13 @@ class Notebook:
         return text
 
 
-@pytest.fixture(scope="module")
-def notebook(kernel_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
-    folder = tmp_path_factory.mktemp("notebook")
+@contextlib.contextmanager
+def opened(kernel_spec: Path, folder: Path, **extra: str) -> Iterator[Notebook]:
+    """A notebook whose kernel has such an environment."""
     (folder / "count.sh").write_text(COUNT)
     manager = KernelManager(kernel_name="outlast")
     manager.kernel_spec_manager.kernel_dirs = [str(kernel_spec)]
-    manager.start_kernel(env=rig.environment(), cwd=str(folder))
+    manager.start_kernel(env=rig.environment(**extra), cwd=str(folder))
     client = manager.blocking_client()
     try:
         client.start_channels()
@@ -65,6 +66,12 @@ def notebook(kernel_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Ite
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)
+
+
+@pytest.fixture(scope="module")
+def notebook(kernel_spec: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Notebook]:
+    with opened(kernel_spec, tmp_path_factory.mktemp("notebook")) as book:
+        yield book
 
 
 @pytest.fixture(scope="module")
@@ -147,3 +154,17 @@ def test_restart_gives_a_fresh_python_and_leaves_runs_alone(counted: Notebook) -
     assert "counting: done" in counted.run("%status counting")
     text = counted.run("if True:\n    %outlast restart", ok=False)
     assert "cannot be restarted from inside its own cell" in text
+
+
+def test_a_cell_hides_a_driver_that_does_not_answer(kernel_spec: Path, tmp_path: Path) -> None:
+    smi = tmp_path / "nvidia-smi"
+    smi.write_text("#!/bin/sh\necho 'Unable to determine the device handle for GPU' >&2\nexit 15\n")
+    smi.chmod(0o755)
+    (tmp_path / "tell.sh").write_text(
+        'echo "hidden by [${CUDA_VISIBLE_DEVICES-nobody}]"\noutlast emit finish --step 1\n'
+    )
+    with opened(kernel_spec, tmp_path, OUTLAST_NVIDIA_SMI=str(smi)) as book:
+        book.run("import os\nos.environ['CUDA_VISIBLE_DEVICES'] = ''")
+        assert "No GPU found: training runs on the CPU" in book.run("%gpu_config")
+        assert "hidden: done" in book.run("%train hidden --models one, -- bash tell.sh")
+    assert "hidden by []" in (tmp_path / "outlast-runs/hidden/models/one/log.txt").read_text()

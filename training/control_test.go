@@ -220,6 +220,14 @@ func TestASupervisorThatCannotWorkSaysWhy(t *testing.T) {
 	require.ErrorContains(t, err, "start supervisor")
 }
 
+func TestNothingIsLaunchedForWhoHasGoneAway(t *testing.T) {
+	r := create(t, trainingtest.Model("a", trainingtest.Good("2", "1")...))
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.ErrorIs(t, r.Start(ctx, trainingtest.Supervisor(r)), context.Canceled)
+	require.NoFileExists(t, filepath.Join(r.Dir(), "supervisor.log"))
+}
+
 // The number of a supervisor that was killed may be another process's now.
 func TestANumberLeftBehindIsNoSupervisor(t *testing.T) {
 	r := create(t, trainingtest.Model("a", waiting("gate")...))

@@ -77,7 +77,9 @@ func (r *Run) published() (Status, error) {
 
 // Start runs command as the detached supervisor of r, in a session of its own,
 // and returns once it works. It does nothing if one works already; one that is
-// about to begin or to end is waited for.
+// about to begin or to end is waited for. When ctx ends before the command is
+// started, it is not; after that it is waited for all the same, so that whoever
+// wants to pause it finds it.
 func (r *Run) Start(ctx context.Context, command Command) error {
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -91,6 +93,9 @@ func (r *Run) Start(ctx context.Context, command Command) error {
 		case <-tick.C:
 		}
 	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
 	ended, from, err := r.launch(command)
 	if err != nil {
 		return fmt.Errorf("start supervisor: %w", err)
@@ -99,8 +104,6 @@ func (r *Run) Start(ctx context.Context, command Command) error {
 		select {
 		case err := <-ended:
 			return r.ended(err, from)
-		case <-ctx.Done():
-			return ctx.Err()
 		case <-tick.C:
 		}
 		if alive, id := r.supervisor(); alive && r.worksFor(id) {

@@ -85,6 +85,15 @@ type Settings struct {
 	MaxHours        float64           `json:"max_hours,omitempty"`   // for each start of a supervisor; 0: no limit
 	Parallel        Parallel          `json:"parallel,omitempty"`    // models trained at once; 0: one
 	DeviceName      string            `json:"device_name,omitempty"` // such as "Tesla T4"; what was learnt is about it
+	Asked           Asked             `json:"asked,omitzero"`
+}
+
+// Asked is what the user fixed of what else follows the machine. Whoever goes on
+// with the run asks for it again, of what may be another machine.
+type Asked struct {
+	Precision      string  `json:"precision,omitempty"`
+	BatchSize      int     `json:"batch_size,omitempty"`
+	MemoryFraction float64 `json:"memory_fraction,omitempty"`
 }
 
 // A Model is one entry of a plan.
