@@ -86,10 +86,6 @@ func (o resultOptions) show(c *Call, run *training.Run) error {
 	if err := c.result(results); err != nil {
 		return err
 	}
-	plots, err := plotRun(run, results)
-	if err != nil {
-		return err
-	}
 	switch {
 	case o.json:
 		err = writeJSON(c, results)
@@ -97,62 +93,81 @@ func (o resultOptions) show(c *Call, run *training.Run) error {
 		err = writeCSV(c.Stdout, results)
 	case !o.files():
 		c.Screen.Show(resultsView(run, results))
-		err = showPlots(c, run.Name(), plots)
+		showPlots(c, run, results)
 	}
 	if err != nil {
 		return err
 	}
-	return o.write(c, run, results, plots)
+	return o.write(c, run, results)
 }
 
-// showPlots shows the plots where pictures can be seen.
-func showPlots(c *Call, run string, plots *figure) error {
-	if c.Notebook == nil || plots == nil {
-		return nil
+// showPlots shows the plots where pictures can be seen. Where none can be drawn the
+// numbers have been shown.
+func showPlots(c *Call, run *training.Run, results training.Results) {
+	if c.Notebook == nil {
+		return
 	}
-	data, width, err := plots.png()
+	plots, err := drawRun(run, results, ".png")
 	if err != nil {
-		return err
+		fmt.Fprintf(c.Stderr, "Without plots: %v\n", err)
 	}
-	text := fmt.Sprintf("Plots: %s. They are a picture; %%results %s --plot FILE.svg saves them.", plots.words(), run)
+	if plots == nil {
+		return
+	}
+	text := fmt.Sprintf("Plots: %s. They are a picture; %%results %s --plot FILE.svg saves them.", plots.words, run.Name())
 	c.Screen.Show(View{
 		Text:    text,
 		Fit:     func(width, _ int) string { return strings.Join(wrap(text, width, "  "), "\n") },
-		Picture: &Picture{PNG: data, Width: width, Words: "Plots: " + plots.words()},
+		Picture: &Picture{PNG: plots.data, Width: plots.width, Words: "Plots: " + plots.words},
 	})
-	return nil
 }
 
 // write writes the files that were asked for, and says where they are.
-func (o resultOptions) write(c *Call, run *training.Run, results training.Results, plots *figure) error {
-	svg, err := plots.drawn(".svg")
-	if err != nil {
-		return err
+func (o resultOptions) write(c *Call, run *training.Run, results training.Results) error {
+	if o.zip != "" {
+		if err := o.writeZip(c, run, results); err != nil {
+			return err
+		}
 	}
 	if o.plot != "" {
-		if plots == nil {
-			return &Problem{"write the plots", errors.New("no model has logged a metric over at least two steps"), "log some in the training loop: job.log(loss=loss)"}
-		}
-		data, err := plots.drawn(filepath.Ext(o.plot))
-		if err != nil {
-			return err
-		}
-		err = replaceFile(o.here.path(o.plot), func(w io.Writer) error {
-			_, err := w.Write(data)
-			return err
-		})
-		if err != nil {
-			return &Problem{"write the plots", err, "give --plot a file that can be written"}
-		}
-		o.say(c, "Plots", o.plot, plots.words())
+		return o.writePlots(c, run, results)
 	}
-	if o.zip != "" {
-		err := replaceFile(o.here.path(o.zip), func(w io.Writer) error { return archive(w, run, results, svg) })
-		if err != nil {
-			return &Problem{"write the results", err, "give --zip a file that can be written, where there is room for it"}
-		}
-		o.say(c, "Results", o.zip, "of "+models(len(results.Models)))
+	return nil
+}
+
+func (o resultOptions) writeZip(c *Call, run *training.Run, results training.Results) error {
+	plots, err := drawRun(run, results, ".svg")
+	if err != nil {
+		fmt.Fprintf(c.Stderr, "Without plots: %v\n", err)
 	}
+	var svg []byte
+	if plots != nil {
+		svg = plots.data
+	}
+	err = replaceFile(o.here.path(o.zip), func(w io.Writer) error { return archive(w, run, results, svg) })
+	if err != nil {
+		return &Problem{"write the results", err, "give --zip a file that can be written, where there is room for it"}
+	}
+	o.say(c, "Results", o.zip, "of "+models(len(results.Models)))
+	return nil
+}
+
+func (o resultOptions) writePlots(c *Call, run *training.Run, results training.Results) error {
+	plots, err := drawRun(run, results, filepath.Ext(o.plot))
+	if err != nil {
+		return &Problem{"write the plots", err, "--csv has the results, and the files metrics.jsonl in " + run.Dir() + " what was logged"}
+	}
+	if plots == nil {
+		return &Problem{"write the plots", errors.New("no model has logged a metric over at least two steps"), "log some in the training loop: job.log(loss=loss)"}
+	}
+	err = replaceFile(o.here.path(o.plot), func(w io.Writer) error {
+		_, err := w.Write(plots.data)
+		return err
+	})
+	if err != nil {
+		return &Problem{"write the plots", err, "give --plot a file that can be written"}
+	}
+	o.say(c, "Plots", o.plot, plots.words)
 	return nil
 }
 
