@@ -45,7 +45,7 @@ func TestExtremeValuesAreDrawnAsSmallCurves(t *testing.T) {
 			for _, v := range span01(part) {
 				assert.True(t, v >= 0 && v <= 1, "%s in %d: %v", name, n, v)
 			}
-			assert.Equal(t, len(part), len([]rune(sparkline(part))), name)
+			assert.Len(t, []rune(sparkline(part)), len(part), name)
 			assert.NotContains(t, svgTrend(part), "NaN", name)
 		}
 	}
