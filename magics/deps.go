@@ -59,6 +59,7 @@ type Session struct {
 	wishes gpu.Wishes
 	shared []sharedCell
 	chosen string // the store of runs that name none; empty: not chosen
+	keep   *keeper
 }
 
 type sharedCell struct{ id, source string }
@@ -74,6 +75,17 @@ func (s *Session) setWishes(w gpu.Wishes) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wishes = w
+}
+
+// keeper returns the keep-alive of the notebook.
+func (d *Deps) keeper() *keeper {
+	s := d.Session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keep == nil {
+		s.keep = &keeper{deps: d}
+	}
+	return s.keep
 }
 
 func (s *Session) useStore(url string) {
