@@ -49,6 +49,8 @@ type Deps struct {
 	// SignIn begins a sign-in to Google Drive with a browser and the OAuth client in
 	// a file; empty: that of the sign-in before. One at a time: another one ends it.
 	SignIn func(ctx context.Context, clientFile string) (SignIn, error)
+	// Kernels returns the kernelspecs by which Jupyter finds Outlast here.
+	Kernels func(ctx context.Context) []Kernelspec
 	// FreeDisk returns the bytes free for this user at path.
 	FreeDisk func(path string) (uint64, error)
 }

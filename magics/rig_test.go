@@ -60,6 +60,7 @@ func deps(t testing.TB) *magics.Deps {
 		Space: func(context.Context, checkpoint.Store) (magics.Space, error) {
 			return magics.Space{}, errors.ErrUnsupported
 		},
+		Kernels:  func(context.Context) []magics.Kernelspec { return nil },
 		FreeDisk: func(string) (uint64, error) { return 100 << 30, nil },
 	}
 }
@@ -188,6 +189,7 @@ type notebook struct {
 	restarted bool
 	busy      bool   // answers nothing until the asker gives up
 	folder    string // in which it is
+	packages  string // JSON: what it says of its packages; empty: it fails
 }
 
 func (n *notebook) Eval(ctx context.Context, expr string) (json.RawMessage, error) {
@@ -197,6 +199,9 @@ func (n *notebook) Eval(ctx context.Context, expr string) (json.RawMessage, erro
 	}
 	if v, ok := n.values[expr]; ok {
 		return json.RawMessage(v), nil
+	}
+	if strings.Contains(expr, "importlib.metadata") && n.packages != "" {
+		return json.RawMessage(n.packages), nil
 	}
 	if strings.Contains(expr, "getcwd") {
 		return json.Marshal([]string{cmp.Or(n.folder, "/notebook/folder"), "/notebook/python"})

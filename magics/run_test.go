@@ -426,24 +426,6 @@ func TestARunThatIsNotThereIsNamed(t *testing.T) {
 	}
 }
 
-func TestDoctorDoesNotWaitForABusyPython(t *testing.T) {
-	d := deps(t)
-	c := typed{notebook: &notebook{busy: true}}
-	require.NoError(t, c.run(t.Context(), d, "doctor"))
-	assert.Contains(t, c.screen.text(), "busy with a cell")
-}
-
-func TestDoctorSaysWhatToDo(t *testing.T) {
-	d := deps(t)
-	d.FreeDisk = func(string) (uint64, error) { return 1 << 20, nil }
-	d.Python = "/nowhere/python"
-	text := must(t, d, "doctor")
-	assert.Regexp(t, `!\s+disk .* GiB free`, text)
-	assert.Contains(t, text, "→ free some space")
-	assert.Regexp(t, `!\s+python`, text)
-	assert.Contains(t, text, "training runs on the CPU")
-}
-
 func TestSharedCellsAreRememberedByTheirCell(t *testing.T) {
 	s := &magics.Session{}
 	s.Share("1", "import a")
