@@ -2,6 +2,7 @@ package magics
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"html"
 	"image"
@@ -278,13 +279,13 @@ type drawing struct {
 // drawRun draws the plots of run for a file with that ending; nil if no metric was
 // logged over steps. The library that draws panics at numbers for which it knows no
 // axis: that is an error here, and none of what is not drawn.
-func drawRun(run *training.Run, results training.Results, ending string) (d *drawing, err error) {
+func drawRun(ctx context.Context, run *training.Run, results training.Results, ending string) (d *drawing, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			d, err = nil, fmt.Errorf("draw the plots: %v", v)
 		}
 	}()
-	f, err := plotRun(run, results)
+	f, err := plotRun(ctx, run, results)
 	if err != nil || f == nil {
 		return nil, err
 	}

@@ -2,6 +2,7 @@ package magics
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"math"
@@ -43,10 +44,13 @@ type series struct {
 
 // plotRun draws the run's loss curves, and beside them its accuracy or the like
 // if one was logged. It returns nil if no metric was logged over steps.
-func plotRun(run *training.Run, results training.Results) (*figure, error) {
+func plotRun(ctx context.Context, run *training.Run, results training.Results) (*figure, error) {
 	byMetric := map[string][]series{}
 	var order []string
 	for _, m := range ranked(results.Models, judge(results)) {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		order = append(order, m.Name)
 		points, err := run.Metrics(m.Name)
 		if err != nil {

@@ -80,7 +80,7 @@ func TestExtremeValuesDoNotKeepPlotsFromBeingDrawn(t *testing.T) {
 			alone := logged(t, values)
 			results := training.Results{Run: "digits", Models: []training.ModelResult{{Name: "m"}}}
 			for _, run := range []*training.Run{run, alone} {
-				plots, err := drawRun(run, results, ".svg")
+				plots, err := drawRun(t.Context(), run, results, ".svg")
 				require.NoError(t, err)
 				if plots != nil { // a single point that can be drawn is no curve
 					assert.Contains(t, string(plots.data), "<svg")
@@ -92,6 +92,6 @@ func TestExtremeValuesDoNotKeepPlotsFromBeingDrawn(t *testing.T) {
 }
 
 func TestWhatTheDrawingPanicsAtIsAnError(t *testing.T) {
-	_, err := drawRun(nil, training.Results{Models: []training.ModelResult{{Name: "m"}}}, ".svg")
+	_, err := drawRun(t.Context(), nil, training.Results{Models: []training.ModelResult{{Name: "m"}}}, ".svg")
 	assert.ErrorContains(t, err, "draw the plots: ")
 }

@@ -46,7 +46,11 @@ func Results(d *Deps) *Magic {
 				o.here = d.nearby(ctx, c.Notebook)
 				o.linked = o.here.dir == d.WorkDir && d.Host.serves()
 			}
-			return o.show(c, run)
+			err = o.show(ctx, c, run)
+			if err != nil && ctx.Err() != nil {
+				return &Problem{"put the results together", errors.New("it was interrupted"), "run it again; no half of a file is left"}
+			}
+			return err
 		}
 	}
 	return m
@@ -77,7 +81,7 @@ func (o resultOptions) check() error {
 	return nil
 }
 
-func (o resultOptions) show(c *Call, run *training.Run) error {
+func (o resultOptions) show(ctx context.Context, c *Call, run *training.Run) error {
 	results, err := run.Results()
 	if err != nil {
 		return err
@@ -93,26 +97,23 @@ func (o resultOptions) show(c *Call, run *training.Run) error {
 		err = writeCSV(c.Stdout, results)
 	case !o.files():
 		c.Screen.Show(resultsView(run, results))
-		showPlots(c, run, results)
+		err = showPlots(ctx, c, run, results)
 	}
 	if err != nil {
 		return err
 	}
-	return o.write(c, run, results)
+	return o.write(ctx, c, run, results)
 }
 
-// showPlots shows the plots where pictures can be seen. Where none can be drawn the
-// numbers have been shown.
-func showPlots(c *Call, run *training.Run, results training.Results) {
+// showPlots shows the plots where pictures can be seen. That none can be drawn is
+// no error: the numbers have been shown.
+func showPlots(ctx context.Context, c *Call, run *training.Run, results training.Results) error {
 	if c.Notebook == nil {
-		return
+		return nil
 	}
-	plots, err := drawRun(run, results, ".png")
-	if err != nil {
-		fmt.Fprintf(c.Stderr, "Without plots: %v\n", err)
-	}
+	plots, err := drawRun(ctx, run, results, ".png")
 	if plots == nil {
-		return
+		return without(ctx, c, err)
 	}
 	text := fmt.Sprintf("Plots: %s. They are a picture; %%results %s --plot FILE.svg saves them.", plots.words, run.Name())
 	c.Screen.Show(View{
@@ -120,31 +121,39 @@ func showPlots(c *Call, run *training.Run, results training.Results) {
 		Fit:     func(width, _ int) string { return strings.Join(wrap(text, width, "  "), "\n") },
 		Picture: &Picture{PNG: plots.data, Width: plots.width, Words: "Plots: " + plots.words},
 	})
+	return nil
+}
+
+// without says why there are no plots, unless that is an interrupt.
+func without(ctx context.Context, c *Call, err error) error {
+	if err != nil && ctx.Err() == nil {
+		fmt.Fprintf(c.Stderr, "Without plots: %v\n", err)
+	}
+	return ctx.Err()
 }
 
 // write writes the files that were asked for, and says where they are.
-func (o resultOptions) write(c *Call, run *training.Run, results training.Results) error {
+func (o resultOptions) write(ctx context.Context, c *Call, run *training.Run, results training.Results) error {
 	if o.zip != "" {
-		if err := o.writeZip(c, run, results); err != nil {
+		if err := o.writeZip(ctx, c, run, results); err != nil {
 			return err
 		}
 	}
 	if o.plot != "" {
-		return o.writePlots(c, run, results)
+		return o.writePlots(ctx, c, run, results)
 	}
 	return nil
 }
 
-func (o resultOptions) writeZip(c *Call, run *training.Run, results training.Results) error {
-	plots, err := drawRun(run, results, ".svg")
-	if err != nil {
-		fmt.Fprintf(c.Stderr, "Without plots: %v\n", err)
-	}
+func (o resultOptions) writeZip(ctx context.Context, c *Call, run *training.Run, results training.Results) error {
 	var svg []byte
+	plots, err := drawRun(ctx, run, results, ".svg")
 	if plots != nil {
 		svg = plots.data
+	} else if err := without(ctx, c, err); err != nil {
+		return err
 	}
-	err = replaceFile(o.here.path(o.zip), func(w io.Writer) error { return archive(w, run, results, svg) })
+	err = replaceFile(o.here.path(o.zip), func(w io.Writer) error { return archive(ctx, w, run, results, svg) })
 	if err != nil {
 		return &Problem{"write the results", err, "give --zip a file that can be written, where there is room for it"}
 	}
@@ -152,8 +161,8 @@ func (o resultOptions) writeZip(c *Call, run *training.Run, results training.Res
 	return nil
 }
 
-func (o resultOptions) writePlots(c *Call, run *training.Run, results training.Results) error {
-	plots, err := drawRun(run, results, filepath.Ext(o.plot))
+func (o resultOptions) writePlots(ctx context.Context, c *Call, run *training.Run, results training.Results) error {
+	plots, err := drawRun(ctx, run, results, filepath.Ext(o.plot))
 	if err != nil {
 		return &Problem{"write the plots", err, "--csv has the results, and the files metrics.jsonl in " + run.Dir() + " what was logged"}
 	}

@@ -3,6 +3,7 @@
 package magics_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -93,4 +94,20 @@ func TestLogsTakeAnyNumberOfLines(t *testing.T) {
 	for _, n := range []string{"2", "3", "40000000000000000", "9223372036854775807"} {
 		assert.Equal(t, "one\ntwo\n", must(t, d, "logs sweep low -n "+n), n)
 	}
+}
+
+func TestInterruptedResultsSaySo(t *testing.T) {
+	d := deps(t)
+	aSweep(t, d, map[string][]float64{"low": {2, 1}, "high": {3, 2}})
+	ctx, interrupt := context.WithCancel(t.Context())
+	interrupt()
+	for _, line := range []string{"results --zip all.zip", "results --plot curves.svg"} {
+		var c typed
+		err := c.run(ctx, d, line)
+		require.ErrorContains(t, err, "interrupted", line)
+		assert.NotEmpty(t, magics.CureOf(err))
+		assert.Empty(t, c.out.String()+c.errs.String())
+	}
+	assert.NoFileExists(t, filepath.Join(d.WorkDir, "all.zip"))
+	assert.NoFileExists(t, filepath.Join(d.WorkDir, "curves.svg"))
 }
