@@ -72,6 +72,7 @@ type typed struct {
 	notebook  *notebook // nil on the command line
 	result    json.RawMessage
 	interrupt chan struct{}
+	cellID    string
 }
 
 // run runs one line as a notebook or a shell would, without its prompt.
@@ -91,7 +92,7 @@ func (c *typed) runTo(ctx context.Context, out io.Writer, d *magics.Deps, line s
 		return err
 	}
 	call := &magics.Call{
-		Body: strings.Join(body, "\n"), Stdout: out, Stderr: &c.errs, Screen: &c.screen, Interrupts: c.interrupt,
+		Body: strings.Join(body, "\n"), Stdout: out, Stderr: &c.errs, Screen: &c.screen, Interrupts: c.interrupt, CellID: c.cellID,
 	}
 	if c.notebook != nil {
 		call.Notebook = c.notebook

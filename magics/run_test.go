@@ -437,6 +437,13 @@ func TestSharedCellsAreRememberedByTheirCell(t *testing.T) {
 	d := deps(t)
 	var c typed
 	require.NoError(t, c.run(t.Context(), d, "shared", "import a"))
+	assert.Empty(t, c.out.String())
+	require.NoError(t, c.run(t.Context(), d, "shared", "import b"))
+	assert.Contains(t, c.out.String(), "as the last of 2 cells. Here an edited cell does not replace what it said before: after a mistake, begin anew with %%shared --reset.")
+	c.out.Reset()
+	c.cellID = "1"
+	require.NoError(t, c.run(t.Context(), d, "shared", "import c"))
+	assert.Equal(t, "Shared with every worker, as the last of 3 cells.\n", c.out.String())
 	require.NoError(t, c.run(t.Context(), d, "shared --reset", "import b"))
 	assert.Equal(t, []string{"import b"}, d.Session.Shared())
 }
