@@ -51,7 +51,7 @@ func (e *examination) kernel(ctx context.Context) []finding {
 	}
 	if len(told) == 0 {
 		return []finding{wrong("kernel", "Jupyter finds no kernelspec of Outlast",
-			"outlast install, with --sys-prefix in an environment, makes it selectable; trains from a terminal need none")}
+			"outlast install, with --sys-prefix in an environment, makes it selectable; training from a terminal needs none")}
 	}
 	return []finding{fine("kernel", "%s", strings.Join(told, "; "))}
 }
