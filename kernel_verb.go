@@ -99,6 +99,7 @@ func (p *program) runKernel(ctx context.Context, o kernelFlags) error {
 		return err
 	}
 	deps := p.deps()
+	deps.Kernels = func(ctx context.Context) []magics.Kernelspec { return p.kernels(ctx, o.prefix) }
 	deps.KernelID = kernelID(o.file)
 	if deps.KernelID != "" { // else it has no name that outlives a restart
 		deps.KeepNote = filepath.Join(p.env.cacheDir(), "keepalive", deps.KernelID+".json")

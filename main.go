@@ -61,7 +61,9 @@ func (p *program) main(ctx context.Context, args []string) int {
 // verbs returns every command in the order of the help.
 func (p *program) verbs() []verb {
 	all := []verb{kernelVerb(), installVerb(), uninstallVerb()}
-	for _, m := range magics.All(p.deps()) {
+	deps := p.deps()
+	deps.Kernels = func(ctx context.Context) []magics.Kernelspec { return p.kernels(ctx, "") }
+	for _, m := range magics.All(deps) {
 		if m.Verb != "" {
 			all = append(all, magicVerb(m))
 		}

@@ -195,3 +195,25 @@ func refused(t *testing.T, err error) string {
 	require.NotEmpty(t, spec.Cure())
 	return spec.Error() + "\n" + spec.Cure()
 }
+
+func TestInstalledAreOurKernelspecsThatJupyterFinds(t *testing.T) {
+	first, second := t.TempDir(), t.TempDir()
+	o := options(second)
+	dir, err := Install(o)
+	require.NoError(t, err)
+	o.Name = "hidden"
+	_, err = Install(o)
+	require.NoError(t, err)
+	for name, text := range map[string]string{
+		"Hidden": `{"argv": ["ir"], "display_name": "another of that name", "language": "R"}`,
+		"broken": "{",
+	} {
+		require.NoError(t, os.MkdirAll(filepath.Join(first, "kernels", name), 0o755))
+		require.NoError(t, os.WriteFile(filepath.Join(first, "kernels", name, "kernel.json"), []byte(text), 0o644))
+	}
+	found := Installed([]string{filepath.Join(first, "none"), first, second})
+	require.Len(t, found, 1)
+	assert.Equal(t, dir, found[0].Dir)
+	assert.Equal(t, "1.2.3", found[0].Version())
+	assert.Empty(t, Spec{}.Version())
+}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -207,6 +210,32 @@ func (p *Proxy) runCell(ctx context.Context, x *execution) {
 	}
 	p.abort(doomed)
 	p.lane.finished(x)
+}
+
+// A sturdy interceptor is one whose mistakes end a cell, not the kernel and with
+// it all variables. Cells of the lane and calls from Python go through it alike.
+type sturdy struct {
+	Interceptor
+
+	log *slog.Logger
+}
+
+// Run implements Interceptor.
+func (s sturdy) Run(ctx context.Context, cell *Cell) (err error) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		s.log.ErrorContext(ctx, "a magic panicked", "panic", v, "stack", string(debug.Stack()))
+		value := fmt.Sprintf("a mistake in Outlast ended this cell: %v", v)
+		err = &jupyter.ExecutionError{Name: "OutlastError", Value: value, Traceback: []string{
+			"OutlastError: " + value,
+			"Variables, and runs in training, are not touched.",
+			"To do: run the cell again; if it ends like this again, report it with the stack that the kernel has logged, in the terminal of its server.",
+		}}
+	}()
+	return s.Interceptor.Run(ctx, cell)
 }
 
 // failure gives an error the form in which front ends show it.

@@ -40,6 +40,21 @@ func TestACellOfOursLooksLikeAnyOther(t *testing.T) {
 	assert.Equal(t, "the magic failed", failed.Failure().Value)
 }
 
+func TestAMagicThatPanicsEndsItsCellAndNotTheKernel(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	r.Run("print up")
+	for _, code := range []string{"%panic", "%print before\n%panic\nprint never"} {
+		e := r.Run(code).Failure()
+		assert.Equal(t, "OutlastError", e.Name)
+		assert.Contains(t, e.Value, "index out of range [0]")
+		assert.Contains(t, strings.Join(e.Traceback, "\n"), "To do: ")
+	}
+	assert.Contains(t, r.log.String(), "a magic panicked")
+	assert.Contains(t, r.log.String(), "main_test.go", "where it was")
+	assert.Equal(t, "x", r.Run("%print x").Text())
+	assert.Equal(t, 4, r.Run("print y").Count(), "the child is the same")
+}
+
 func TestPythonBelowAMagicRunsInTheChildWithoutTheMagic(t *testing.T) {
 	r := start(t, kerneltest.Child{IPython: true})
 	r.Run("print up")

@@ -219,6 +219,9 @@ func (m *magics) run(ctx context.Context, cell *kernel.Cell, verb, rest string) 
 		cell.Stream(jupyter.Stdout, rest)
 	case "%fail":
 		return errMagic
+	case "%panic":
+		var none []string
+		cell.Stream(jupyter.Stdout, none[len(rest)])
 	case "%wait": // until it is interrupted
 		cell.Stream(jupyter.Stdout, "waiting")
 		<-ctx.Done()

@@ -64,7 +64,8 @@ type Interceptor interface {
 	// be called concurrently.
 	Claim(code string) Claim
 	// Run runs the claimed lines of cell. An interrupt ends ctx, with
-	// ErrInterrupted as its cause. An *jupyter.ExecutionError is shown as it is.
+	// ErrInterrupted as its cause. An *jupyter.ExecutionError is shown as it is; a
+	// panic is an error of the cell.
 	Run(ctx context.Context, cell *Cell) error
 	// Names lists the magics that Python cells may call, for completion and help.
 	Names() []Name
@@ -135,6 +136,7 @@ func New(c Config) *Proxy {
 	// Answered here, whatever the child does: a beat says that the kernel is
 	// there, and the child's health is told in words.
 	p.heartbeat = make("heartbeat", zmq4.Rep, func(peer *peer, frames [][]byte) { p.heartbeat.send(peer, frames) })
+	p.config.Interceptor = sturdy{c.Interceptor, c.Log}
 	return p
 }
 

@@ -3,6 +3,7 @@ package magics
 import (
 	"archive/zip"
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"io/fs"
@@ -17,9 +18,14 @@ import (
 
 // archive writes what came out of a run as a zip file: table, plots, record, and
 // of each model its log, its metrics and the finished model. Folders are those of
-// the run, so that what is known about it holds there too.
-func archive(to io.Writer, run *training.Run, results training.Results, svg []byte) error {
-	w := zip.NewWriter(to)
+// the run, so that what is known about it holds there too. It stops when ctx ends.
+func archive(ctx context.Context, to io.Writer, run *training.Run, results training.Results, svg []byte) error {
+	w := zip.NewWriter(writerFunc(func(block []byte) (int, error) {
+		if ctx.Err() != nil {
+			return 0, ctx.Err()
+		}
+		return to.Write(block)
+	}))
 	var table, object bytes.Buffer
 	if err := writeCSV(&table, results); err != nil {
 		return err
@@ -58,6 +64,12 @@ func archive(to io.Writer, run *training.Run, results training.Results, svg []by
 	}
 	return w.Close()
 }
+
+// A writerFunc writes by a call.
+type writerFunc func(block []byte) (int, error)
+
+// Write implements io.Writer.
+func (f writerFunc) Write(block []byte) (int, error) { return f(block) }
 
 // addTree adds a file, or all files of a folder, under their path from root. What
 // is not there is left out: a model may have printed nothing.

@@ -52,6 +52,8 @@ type Deps struct {
 	// SignIn begins a sign-in to Google Drive with a browser and the OAuth client in
 	// a file; empty: that of the sign-in before. One at a time: another one ends it.
 	SignIn func(ctx context.Context, clientFile string) (SignIn, error)
+	// Kernels returns the kernelspecs by which Jupyter finds Outlast here.
+	Kernels func(ctx context.Context) []Kernelspec
 	// FreeDisk returns the bytes free for this user at path.
 	FreeDisk func(path string) (uint64, error)
 }
@@ -62,6 +64,7 @@ type Session struct {
 	wishes gpu.Wishes
 	shared []sharedCell
 	chosen string // the store of runs that name none; empty: not chosen
+	keep   *keeper
 }
 
 type sharedCell struct{ id, source string }
@@ -77,6 +80,17 @@ func (s *Session) setWishes(w gpu.Wishes) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.wishes = w
+}
+
+// keeper returns the keep-alive of the notebook.
+func (d *Deps) keeper() *keeper {
+	s := d.Session
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.keep == nil {
+		s.keep = &keeper{deps: d}
+	}
+	return s.keep
 }
 
 func (s *Session) useStore(url string) {

@@ -2,17 +2,17 @@ package magics
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
+	"sync"
+	"time"
 
 	"github.com/spf13/pflag"
 )
 
-// lowDisk is where %doctor begins to warn: a few checkpoints of a small model.
-const lowDisk = 2 << 30
+// checkWait is how long a check may take: a store that cannot be reached, or a
+// driver that hangs, must not keep the others from being shown.
+const checkWait = 5 * time.Second
 
 // finding is one line of %doctor.
 type finding struct {
@@ -22,12 +22,36 @@ type finding struct {
 	Cure   string `json:"cure,omitempty"`
 }
 
+// fine and wrong return what was found; what is wrong comes with what to do.
+func fine(name, format string, args ...any) finding {
+	return finding{Name: name, OK: true, Detail: fmt.Sprintf(format, args...)}
+}
+
+func wrong(name, detail, cure string) finding {
+	return finding{Name: name, Detail: detail, Cure: cure}
+}
+
+// failed is what is wrong by an error. Its own cure goes first.
+func failed(name string, err error, cure string) finding {
+	if own := CureOf(err); own != "" {
+		cure = own
+	}
+	return wrong(name, err.Error(), cure)
+}
+
+// A check looks at what one or more lines of %doctor are about.
+type check struct {
+	names []string
+	look  func(ctx context.Context) []finding // one for each name
+	cure  string                              // if it does not answer
+}
+
 // Doctor returns %doctor: what is set up, and what is missing.
 func Doctor(d *Deps) *Magic {
 	m := &Magic{
 		Name:  "doctor",
 		Verb:  "doctor",
-		Short: "Check kernel, Python, GPU, disk and runs: a line each, ok or what to do",
+		Short: "Check what training needs, from kernel to store: a line each, ok or what to do",
 		Line:  true,
 		Looks: true,
 	}
@@ -38,7 +62,10 @@ func Doctor(d *Deps) *Magic {
 			if len(c.Args) > 0 {
 				return &UsageError{m, "it takes flags only"}
 			}
-			findings := d.examine(ctx, c, *dir)
+			findings := examine(ctx, (&examination{Deps: d, call: c, dir: *dir}).checks())
+			if ctx.Err() != nil {
+				return &Problem{"look at all that training needs", errors.New("it was interrupted"), "run it again"}
+			}
 			object := map[string]any{"checks": findings}
 			if err := c.result(object); err != nil {
 				return err
@@ -46,121 +73,108 @@ func Doctor(d *Deps) *Magic {
 			if *asJSON {
 				return writeJSON(c, object)
 			}
-			g := grid{Title: "Outlast " + d.Version}
-			for _, f := range findings {
-				sign := "✓"
-				if !f.OK {
-					sign = "!"
-				}
-				g.Rows = append(g.Rows, []string{sign, f.Name, f.Detail})
-				if f.Cure != "" {
-					g.Rows = append(g.Rows, []string{"", "", "→ " + f.Cure})
-				}
-			}
-			g.Header = []string{"", "check", "found"}
-			c.Screen.Show(g.view())
+			c.Screen.Show(findingsGrid("Outlast "+d.Version, findings).view())
 			return nil
 		}
 	}
 	return m
 }
 
-func (d *Deps) examine(ctx context.Context, c *Call, dir string) []finding {
-	return []finding{
-		{Name: "host", OK: true, Detail: string(d.Host)},
-		d.checkPython(ctx, c),
-		d.checkGPU(ctx),
-		d.checkDisk(dir),
-		checkRuns(dir),
-	}
-}
-
-// libraries asks Python which of the usual packages it has, without importing
-// them: an import of torch takes seconds.
-const libraries = `(lambda sys, md: {"python": sys.version.split()[0], "path": sys.executable,
-  **{n: md.version(n) for n in ("torch", "transformers", "peft")
-     if any(True for _ in md.distributions(name=n))}})(__import__("sys"), __import__("importlib.metadata").metadata)`
-
-func (d *Deps) checkPython(ctx context.Context, c *Call) finding {
-	f := finding{Name: "python", Detail: d.Python}
-	if c.Notebook == nil {
-		f.OK = executable(d.Python)
+func findingsGrid(title string, findings []finding) grid {
+	g := grid{Title: title, Header: []string{"", "check", "found"}}
+	for _, f := range findings {
+		sign := "✓"
 		if !f.OK {
-			f.Cure = "give --python PATH to train, or activate an environment"
+			sign = "!"
 		}
-		return f
+		g.Rows = append(g.Rows, []string{sign, f.Name, f.Detail})
+		if f.Cure != "" {
+			g.Rows = append(g.Rows, []string{"", "", "→ " + f.Cure})
+		}
 	}
-	asking, cancel := context.WithTimeout(ctx, glance)
+	return g
+}
+
+// examine makes all checks at once, and waits for none longer than checkWait.
+func examine(ctx context.Context, checks []check) []finding {
+	found := make([][]finding, len(checks))
+	var looking sync.WaitGroup
+	for i, c := range checks {
+		looking.Go(func() { found[i] = c.within(ctx) })
+	}
+	looking.Wait()
+	var all []finding
+	for _, f := range found {
+		all = append(all, f...)
+	}
+	return all
+}
+
+// within makes the check. One that does not end in time is left behind: a file
+// system that is gone answers no context.
+func (c check) within(ctx context.Context) []finding {
+	ctx, cancel := context.WithTimeout(ctx, checkWait)
 	defer cancel()
-	raw, err := c.Notebook.Eval(asking, libraries)
-	if errors.Is(err, context.DeadlineExceeded) {
-		f.OK, f.Detail = true, "busy with a cell"
-		return f
-	}
-	if err != nil {
-		f.Detail, f.Cure = err.Error(), "restart the kernel; if that does not help, run: python -m ipykernel --version"
-		return f
-	}
-	found := map[string]string{}
-	if err := json.Unmarshal(raw, &found); err != nil {
-		f.Detail = err.Error()
-		return f
-	}
-	f.OK = true
-	f.Detail = fmt.Sprintf("%s (%s)", found["python"], found["path"])
-	for _, name := range []string{"torch", "transformers", "peft"} {
-		if v := found[name]; v != "" {
-			f.Detail += fmt.Sprintf(", %s %s", name, v)
-		}
-	}
-	return f
-}
-
-func (d *Deps) checkGPU(ctx context.Context) finding {
-	f := finding{Name: "gpu", OK: true}
-	found, err := d.Devices(ctx)
-	switch {
-	case err != nil:
-		f.OK, f.Detail, f.Cure = false, err.Error(), "run nvidia-smi in a terminal; if it fails too, the driver is the cause"
-	case len(found.Devices) == 0:
-		f.Detail = "none found; training runs on the CPU"
-	default:
-		for i, dev := range found.Devices {
-			if i > 0 {
-				f.Detail += "; "
+	answer := make(chan []finding, 1)
+	go func() {
+		defer func() {
+			if v := recover(); v != nil { // the kernel would end with it
+				answer <- c.all(fmt.Sprintf("a mistake in Outlast ended this check: %v", v), "please report it")
 			}
-			f.Detail += fmt.Sprintf("%s, %d of %d MiB free", dev.Name, dev.MemoryFreeMiB, dev.MemoryTotalMiB)
+		}()
+		answer <- c.look(ctx)
+	}()
+	select {
+	case found := <-answer:
+		if ctx.Err() == nil {
+			return found
 		}
+	case <-ctx.Done():
 	}
-	return f
+	return c.all(fmt.Sprintf("no answer within %.0f s", checkWait.Seconds()), c.cure)
 }
 
-func (d *Deps) checkDisk(dir string) finding {
-	f := finding{Name: "disk"}
-	there := dir
-	for { // the data directory is made by the first run
-		if _, err := os.Stat(there); err == nil || there == filepath.Dir(there) {
-			break
-		}
-		there = filepath.Dir(there)
+// all finds the same of each name.
+func (c check) all(detail, cure string) []finding {
+	var all []finding
+	for _, name := range c.names {
+		all = append(all, wrong(name, detail, cure))
 	}
-	free, err := d.FreeDisk(there)
-	if err != nil {
-		f.Detail, f.Cure = err.Error(), "choose another data directory: OUTLAST_HOME or --dir"
-		return f
-	}
-	f.OK = free >= lowDisk
-	f.Detail = fmt.Sprintf("%.1f GiB free for %s", float64(free)/(1<<30), dir)
-	if !f.OK {
-		f.Cure = "free some space, or choose another data directory: OUTLAST_HOME or --dir"
-	}
-	return f
+	return all
 }
 
-func checkRuns(dir string) finding {
-	working := workingRuns(dir)
+// An examination is one call of %doctor.
+type examination struct {
+	*Deps
+	call *Call
+	dir  string
+}
+
+// checks returns what is looked at, in the order in which it is shown.
+func (e *examination) checks() []check {
+	size := sync.OnceValue(func() int64 { return largestCheckpoint(e.dir) })
+	return []check{
+		{[]string{"host"}, e.host, "run it again"},
+		{[]string{"kernel"}, e.kernel, "see whether 'jupyter kernelspec list' answers"},
+		{[]string{"child"}, e.child, "see whether " + e.Python + " --version answers"},
+		{[]string{"keep-alive"}, e.keepAlive, "run it again"},
+		{[]string{"gpu", "batch"}, e.devices, "run nvidia-smi in a terminal; if it hangs too, the driver is the cause: restart the machine"},
+		{[]string{"disk"}, func(context.Context) []finding { return []finding{e.disk(size())} }, "choose another data directory: OUTLAST_HOME or --dir"},
+		{
+			[]string{"store", "quota"},
+			func(ctx context.Context) []finding { return e.store(ctx, size) },
+			"check the network; " + e.call.prompt() + "drive status waits longer for an answer",
+		},
+		{[]string{"runs"}, e.runs, "choose another data directory: OUTLAST_HOME or --dir"},
+	}
+}
+
+func (e *examination) host(context.Context) []finding { return []finding{fine("host", "%s", e.Host)} }
+
+func (e *examination) runs(context.Context) []finding {
+	working := workingRuns(e.dir)
 	if len(working) == 0 {
-		return finding{Name: "runs", OK: true, Detail: "none is working"}
+		return []finding{fine("runs", "none is working")}
 	}
-	return finding{Name: "runs", OK: true, Detail: fmt.Sprintf("working: %v", working)}
+	return []finding{fine("runs", "working: %v", working)}
 }

@@ -120,10 +120,13 @@ func (d *Deps) driveFacts(ctx context.Context, dir string) []fact {
 	case err != nil:
 		facts = append(facts, fact{"Problem", withCure(err)})
 	default:
-		facts = append(facts, fact{"Signed in", strings.TrimPrefix(space.Account+", by "+space.By, ", ")}, fact{"Room", room(space)})
+		facts = append(facts, fact{"Signed in", signedInAs(space)}, fact{"Room", room(space)})
 	}
 	return append(facts, d.waiting(dir)...)
 }
+
+// signedInAs says who is signed in, and by what.
+func signedInAs(s Space) string { return strings.TrimPrefix(s.Account+", by "+s.By, ", ") }
 
 func withCure(err error) string {
 	text := err.Error()

@@ -2,6 +2,7 @@ package magics
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"html"
 	"image"
@@ -19,6 +20,8 @@ import (
 	"gonum.org/v1/plot/vg/draw"
 	"gonum.org/v1/plot/vg/vgimg"
 	"gonum.org/v1/plot/vg/vgsvg"
+
+	"outlast/training"
 )
 
 // Sizes in points, of which a page shows one as one of its pixels. Two panels are
@@ -214,18 +217,18 @@ func (f *figure) svg() ([]byte, error) {
 	return f.portable(b.Bytes()), nil
 }
 
-// png returns f as PNG, and how wide a page shows it, in its pixels. Of the two it
-// is the form for notebooks: their pages scale it to their width, also pages
-// that show no drawing of a notebook which is not trusted.
-func (f *figure) png() (data []byte, width int, err error) {
+// png returns f as PNG. Of the two it is the form for notebooks: their pages scale
+// it to their width, also pages that show no drawing of a notebook which is not
+// trusted.
+func (f *figure) png() ([]byte, error) {
 	w, h := f.size()
 	canvas := vgimg.NewWith(vgimg.UseWH(w, h), vgimg.UseDPI(sharpness*int(vg.Inch)), vgimg.UseBackgroundColor(color.Transparent))
 	f.draw(canvas)
 	var b bytes.Buffer
 	if err := (&png.Encoder{CompressionLevel: png.BestCompression}).Encode(&b, indexed(canvas.Image())); err != nil {
-		return nil, 0, fmt.Errorf("draw plots: %w", err)
+		return nil, fmt.Errorf("draw plots: %w", err)
 	}
-	return b.Bytes(), int(w), nil
+	return b.Bytes(), nil
 }
 
 // indexed returns img with the colours that we draw with, each in so many degrees
@@ -266,15 +269,36 @@ func indexed(img image.Image) *image.Paletted {
 	return out
 }
 
-// drawn returns f in the format of a file with that ending; nil if there is nothing
-// to draw.
+// A drawing is the plots of a run in the format of a file.
+type drawing struct {
+	data  []byte
+	width int    // in pixels of the page
+	words string // what it shows
+}
+
+// drawRun draws the plots of run for a file with that ending; nil if no metric was
+// logged over steps. The library that draws panics at numbers for which it knows no
+// axis: that is an error here, and none of what is not drawn.
+func drawRun(ctx context.Context, run *training.Run, results training.Results, ending string) (d *drawing, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			d, err = nil, fmt.Errorf("draw the plots: %v", v)
+		}
+	}()
+	f, err := plotRun(ctx, run, results)
+	if err != nil || f == nil {
+		return nil, err
+	}
+	width, _ := f.size()
+	d = &drawing{width: int(width), words: f.words()}
+	d.data, err = f.drawn(ending)
+	return d, err
+}
+
+// drawn returns f in the format of a file with that ending.
 func (f *figure) drawn(ending string) ([]byte, error) {
-	switch {
-	case f == nil:
-		return nil, nil
-	case strings.EqualFold(ending, ".png"):
-		data, _, err := f.png()
-		return data, err
+	if strings.EqualFold(ending, ".png") {
+		return f.png()
 	}
 	return f.svg()
 }

@@ -290,11 +290,12 @@ func TestEveryModelIsNamedInsideThePicture(t *testing.T) {
 
 func TestNothingIsDrawnBehindThePlots(t *testing.T) {
 	f := aFigure(t, 3, 5)
-	data, width, err := f.png()
+	data, err := f.png()
 	require.NoError(t, err)
 	img, err := png.Decode(bytes.NewReader(data))
 	require.NoError(t, err)
-	assert.Equal(t, sharpness*width, img.Bounds().Dx())
+	width, _ := f.size()
+	assert.Equal(t, sharpness*int(width), img.Bounds().Dx())
 	clear, total := 0, img.Bounds().Dx()*img.Bounds().Dy()
 	for y := range img.Bounds().Dy() {
 		for x := range img.Bounds().Dx() {

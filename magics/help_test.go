@@ -84,12 +84,10 @@ func TestFlagsOfOneCallDoNotLeakIntoTheNext(t *testing.T) {
 	}
 }
 
-func TestTheSetKnowsItsMagicsByBothNames(t *testing.T) {
+func TestTheSetKnowsItsMagicsByName(t *testing.T) {
 	set := magics.All(plainDeps())
-	assert.Equal(t, "gpu_config", set.Verb("gpu").Name)
 	assert.Equal(t, "train", set.Lookup("train").Name)
 	assert.Nil(t, set.Lookup("trains"))
-	assert.Nil(t, set.Verb(""), "a magic without a verb is no command")
 	seen := map[string]bool{}
 	for _, m := range set {
 		assert.False(t, seen[m.Name], "%s is there twice", m.Name)

@@ -18,14 +18,14 @@ func Keepalive(d *Deps) *Magic {
 		Line:  true,
 		Looks: true, // %train may run already
 	}
-	k := &keeper{deps: d}
-	m.Wake = k.revive
+	m.Wake = d.revive
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
 		o := keepOptions{}
 		dir := d.dirFlag(fs)
 		fs.DurationVar(&o.span, "for", 0, "how long at most: 90m, 12h (default: until %keepalive off)")
 		fs.DurationVar(&o.every, "every", beatInterval, "how often to give a sign of life while a run works")
 		return func(ctx context.Context, c *Call) error {
+			k := d.keeper()
 			word, err := optional(m, c)
 			if err != nil {
 				return err
@@ -90,14 +90,14 @@ func (k *keeper) start(ctx context.Context, c *Call, o keepOptions) {
 	k.note(func(state *keptAlive) { *state = s })
 	live := c.Screen.Live()
 	live.Update(k.card())
-	k.begin(live, o.dir, working) //nolint:contextcheck // the watch outlives the cell: stop ends it
+	k.begin(func() { live.Update(k.card()) }, o.dir, working) //nolint:contextcheck // the watch outlives the cell: stop ends it
 	if err := (keepNote{Dir: o.dir, Every: o.every, Until: s.until}).write(k.deps.KeepNote); err != nil {
 		fmt.Fprintf(c.Stderr, "It ends with this kernel, also if that is restarted: %v\n", err)
 	}
 }
 
 // begin begins to watch. The caller holds k.turn.
-func (k *keeper) begin(live Live, dir string, working func(bool)) {
+func (k *keeper) begin(tell func(), dir string, working func(bool)) {
 	watching, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	k.mu.Lock()
@@ -105,9 +105,12 @@ func (k *keeper) begin(live Live, dir string, working func(bool)) {
 	k.mu.Unlock()
 	go func() {
 		defer close(done)
-		k.watch(watching, live, dir, working)
+		k.watch(watching, tell, dir, working)
 	}()
 }
+
+// revive is %keepalive's Wake.
+func (d *Deps) revive(working func(bool)) { d.keeper().revive(working) }
 
 // revive goes on with the keep-alive that was on when the kernel was restarted. Its
 // card cannot be reached any more: a page that still shows it is told by its script.
@@ -121,18 +124,12 @@ func (k *keeper) revive(working func(bool)) {
 	k.note(func(s *keptAlive) {
 		*s = keptAlive{since: time.Now(), every: note.Every, until: note.Until, revived: true}
 	})
-	k.begin(pulse(func() {
+	k.begin(func() {
 		if s := k.now(); s.ended.IsZero() && len(s.runs) > 0 {
 			working(true)
 		}
-	}), note.Dir, working)
+	}, note.Dir, working)
 }
-
-// A pulse is called where there is no card to update.
-type pulse func()
-
-// Update implements Live.
-func (p pulse) Update(View) { p() }
 
 // offer gives a page of Colab something that it can call in the kernel, and
 // reports whether that worked. A cell that runs may keep Python from it.

@@ -303,6 +303,7 @@ func (w *workplace) restart(t *testing.T) {
 	w.mu.Lock()
 	w.busy = nil
 	w.mu.Unlock()
+	w.deps.Session = &magics.Session{}
 	w.set = magics.All(w.deps)
 	w.set.Wake(w.Working)
 }
@@ -403,5 +404,14 @@ func TestKeepaliveSaysWhatIsWrongWithACall(t *testing.T) {
 		}
 		w.run(t, "keepalive status")
 		assert.Contains(t, w.page(), "Keep-alive: off; %keepalive switches it on.")
+	})
+}
+
+func TestANotebookHasOneKeepAliveHoweverOftenItsMagicsAreMade(t *testing.T) {
+	inWorkplace(t, magics.HostJupyter, func(t *testing.T, w *workplace) {
+		w.run(t, "keepalive")
+		w.set = magics.All(w.deps)
+		w.run(t, "keepalive status")
+		assert.Contains(t, w.page(), "On since: 12:00:00.")
 	})
 }

@@ -88,11 +88,12 @@ func (k *keeper) off(c *Call) {
 	}
 }
 
-// watch keeps the kernel busy while a run works, and updates the card. The
-// messages name the %keepalive request as their parent, so that servers count
-// them as activity. Without a run it stays silent and idle, so that a notebook
-// that does nothing is culled as its owner wished.
-func (k *keeper) watch(ctx context.Context, live Live, dir string, working func(bool)) {
+// watch keeps the kernel busy while a run works, and tells of signs of life and of
+// changes: the card is updated, where there is one. The messages name the
+// %keepalive request as their parent, so that servers count them as activity.
+// Without a run it stays silent and idle, so that a notebook that does nothing is
+// culled as its owner wished.
+func (k *keeper) watch(ctx context.Context, tell func(), dir string, working func(bool)) {
 	look := time.NewTicker(lookInterval)
 	defer look.Stop()
 	busy := false
@@ -118,7 +119,7 @@ func (k *keeper) watch(ctx context.Context, live Live, dir string, working func(
 					s.ended = now
 				}
 			})
-			live.Update(k.card())
+			tell()
 		}
 		if over {
 			return

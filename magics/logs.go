@@ -125,21 +125,25 @@ func (l *logReader) write(name string, text string) error {
 // interrupt ends it too: looking is not the run's business.
 func (l *logReader) follow(ctx context.Context) error {
 	_, err := l.run.Follow(ctx, followInterval, func(training.Status) {
-		l.next() //nolint:errcheck // told at the end, below
+		l.next(ctx) //nolint:errcheck // told at the end, below
 	})
+	if err == nil {
+		err = l.next(ctx) // what came between the last look and the end
+	}
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // see above
 	}
-	if err != nil {
-		return err
-	}
-	return l.next() // what came between the last look and the end
+	return err
 }
 
-// next writes what is new since the last look, whole lines where there are any.
-func (l *logReader) next() error {
+// next writes what is new since the last look, whole lines where there are any. A
+// worker may print faster than this is read.
+func (l *logReader) next(ctx context.Context) error {
 	for _, name := range l.names {
 		for {
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
 			text, err := l.read(name)
 			if err != nil {
 				return err

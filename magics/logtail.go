@@ -47,7 +47,8 @@ func logEnd(path string, n int) (text string, end int64, err error) {
 	if err != nil {
 		return "", 0, err
 	}
-	for size := int64(n) * lineGuess; ; size *= 4 {
+	wanted := min(int64(n), end) // a line has a byte at least
+	for size := wanted * lineGuess; ; size *= 4 {
 		if n == 0 || size > end {
 			size = end
 		}

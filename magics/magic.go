@@ -17,8 +17,8 @@ import (
 	"github.com/spf13/pflag"
 )
 
-// A Magic is one %command. It is a value: a Magic holds no state of its own,
-// and may be called concurrently.
+// A Magic is one %command. It is a value: a Magic holds no state of its own, which
+// is the Session's, and may be called concurrently.
 type Magic struct {
 	Name  string // without the %
 	Verb  string // its name on the command line; empty if it has none

@@ -2,6 +2,7 @@ package magics
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"maps"
 	"math"
@@ -27,6 +28,12 @@ const (
 	// axis is logarithmic: on a linear one the last digits of a loss all look
 	// alike.
 	logFrom = 30
+	// largest is up to which size values are drawn: axes are divided by way of their
+	// squares.
+	largest = 1e150
+	// narrowest is the smallest part of its values that an axis spans: of a narrower
+	// one the divisions could not be told apart.
+	narrowest = 1e-9
 )
 
 // A series is one metric of one model over its steps.
@@ -37,10 +44,13 @@ type series struct {
 
 // plotRun draws the run's loss curves, and beside them its accuracy or the like
 // if one was logged. It returns nil if no metric was logged over steps.
-func plotRun(run *training.Run, results training.Results) (*figure, error) {
+func plotRun(ctx context.Context, run *training.Run, results training.Results) (*figure, error) {
 	byMetric := map[string][]series{}
 	var order []string
 	for _, m := range ranked(results.Models, judge(results)) {
+		if ctx.Err() != nil {
+			return nil, ctx.Err()
+		}
 		order = append(order, m.Name)
 		points, err := run.Metrics(m.Name)
 		if err != nil {
@@ -69,7 +79,7 @@ func curves(points []training.Point) map[string]plotter.XYs {
 	all := map[string]plotter.XYs{}
 	for _, p := range points {
 		for name, v := range p.Values {
-			if y, ok := v.(float64); ok && finite(y) {
+			if y, ok := v.(float64); ok && math.Abs(y) <= largest { // not a number is not, either
 				all[name] = append(all[name], plotter.XY{X: float64(p.Step), Y: y})
 			}
 		}
@@ -139,7 +149,16 @@ func panel(metric string, all []series, pens map[string]pen) (*plot.Plot, error)
 		p.Y.Scale, p.Y.Tick.Marker = plot.LogScale{}, ticks{plot.LogTicks{Prec: -1}}
 		p.Title.Text += " (logarithmic)"
 	}
+	widen(&p.X)
+	widen(&p.Y)
 	return p, nil
+}
+
+// widen lets an axis span more than its values where they hardly differ.
+func widen(a *plot.Axis) {
+	if size := max(math.Abs(a.Min), math.Abs(a.Max)); a.Max-a.Min < narrowest*size && !math.IsInf(size, 0) {
+		a.Min, a.Max = a.Min-size/20, a.Max+size/20
+	}
 }
 
 // blank returns a panel without curves.

@@ -46,7 +46,11 @@ func Results(d *Deps) *Magic {
 				o.here = d.nearby(ctx, c.Notebook)
 				o.linked = o.here.dir == d.WorkDir && d.Host.serves()
 			}
-			return o.show(c, run)
+			err = o.show(ctx, c, run)
+			if err != nil && ctx.Err() != nil {
+				return &Problem{"put the results together", errors.New("it was interrupted"), "run it again; no half of a file is left"}
+			}
+			return err
 		}
 	}
 	return m
@@ -77,17 +81,13 @@ func (o resultOptions) check() error {
 	return nil
 }
 
-func (o resultOptions) show(c *Call, run *training.Run) error {
+func (o resultOptions) show(ctx context.Context, c *Call, run *training.Run) error {
 	results, err := run.Results()
 	if err != nil {
 		return err
 	}
 	results = complete(results)
 	if err := c.result(results); err != nil {
-		return err
-	}
-	plots, err := plotRun(run, results)
-	if err != nil {
 		return err
 	}
 	switch {
@@ -97,62 +97,86 @@ func (o resultOptions) show(c *Call, run *training.Run) error {
 		err = writeCSV(c.Stdout, results)
 	case !o.files():
 		c.Screen.Show(resultsView(run, results))
-		err = showPlots(c, run.Name(), plots)
+		err = showPlots(ctx, c, run, results)
 	}
 	if err != nil {
 		return err
 	}
-	return o.write(c, run, results, plots)
+	return o.write(ctx, c, run, results)
 }
 
-// showPlots shows the plots where pictures can be seen.
-func showPlots(c *Call, run string, plots *figure) error {
-	if c.Notebook == nil || plots == nil {
+// showPlots shows the plots where pictures can be seen. That none can be drawn is
+// no error: the numbers have been shown.
+func showPlots(ctx context.Context, c *Call, run *training.Run, results training.Results) error {
+	if c.Notebook == nil {
 		return nil
 	}
-	data, width, err := plots.png()
-	if err != nil {
-		return err
+	plots, err := drawRun(ctx, run, results, ".png")
+	if plots == nil {
+		return without(ctx, c, err)
 	}
-	text := fmt.Sprintf("Plots: %s. They are a picture; %%results %s --plot FILE.svg saves them.", plots.words(), run)
+	text := fmt.Sprintf("Plots: %s. They are a picture; %%results %s --plot FILE.svg saves them.", plots.words, run.Name())
 	c.Screen.Show(View{
 		Text:    text,
 		Fit:     func(width, _ int) string { return strings.Join(wrap(text, width, "  "), "\n") },
-		Picture: &Picture{PNG: data, Width: width, Words: "Plots: " + plots.words()},
+		Picture: &Picture{PNG: plots.data, Width: plots.width, Words: "Plots: " + plots.words},
 	})
 	return nil
 }
 
+// without says why there are no plots, unless that is an interrupt.
+func without(ctx context.Context, c *Call, err error) error {
+	if err != nil && ctx.Err() == nil {
+		fmt.Fprintf(c.Stderr, "Without plots: %v\n", err)
+	}
+	return ctx.Err()
+}
+
 // write writes the files that were asked for, and says where they are.
-func (o resultOptions) write(c *Call, run *training.Run, results training.Results, plots *figure) error {
-	svg, err := plots.drawn(".svg")
-	if err != nil {
-		return err
+func (o resultOptions) write(ctx context.Context, c *Call, run *training.Run, results training.Results) error {
+	if o.zip != "" {
+		if err := o.writeZip(ctx, c, run, results); err != nil {
+			return err
+		}
 	}
 	if o.plot != "" {
-		if plots == nil {
-			return &Problem{"write the plots", errors.New("no model has logged a metric over at least two steps"), "log some in the training loop: job.log(loss=loss)"}
-		}
-		data, err := plots.drawn(filepath.Ext(o.plot))
-		if err != nil {
-			return err
-		}
-		err = replaceFile(o.here.path(o.plot), func(w io.Writer) error {
-			_, err := w.Write(data)
-			return err
-		})
-		if err != nil {
-			return &Problem{"write the plots", err, "give --plot a file that can be written"}
-		}
-		o.say(c, "Plots", o.plot, plots.words())
+		return o.writePlots(ctx, c, run, results)
 	}
-	if o.zip != "" {
-		err := replaceFile(o.here.path(o.zip), func(w io.Writer) error { return archive(w, run, results, svg) })
-		if err != nil {
-			return &Problem{"write the results", err, "give --zip a file that can be written, where there is room for it"}
-		}
-		o.say(c, "Results", o.zip, "of "+models(len(results.Models)))
+	return nil
+}
+
+func (o resultOptions) writeZip(ctx context.Context, c *Call, run *training.Run, results training.Results) error {
+	var svg []byte
+	plots, err := drawRun(ctx, run, results, ".svg")
+	if plots != nil {
+		svg = plots.data
+	} else if err := without(ctx, c, err); err != nil {
+		return err
 	}
+	err = replaceFile(o.here.path(o.zip), func(w io.Writer) error { return archive(ctx, w, run, results, svg) })
+	if err != nil {
+		return &Problem{"write the results", err, "give --zip a file that can be written, where there is room for it"}
+	}
+	o.say(c, "Results", o.zip, "of "+models(len(results.Models)))
+	return nil
+}
+
+func (o resultOptions) writePlots(ctx context.Context, c *Call, run *training.Run, results training.Results) error {
+	plots, err := drawRun(ctx, run, results, filepath.Ext(o.plot))
+	if err != nil {
+		return &Problem{"write the plots", err, "--csv has the results, and the files metrics.jsonl in " + run.Dir() + " what was logged"}
+	}
+	if plots == nil {
+		return &Problem{"write the plots", errors.New("no model has logged a metric over at least two steps"), "log some in the training loop: job.log(loss=loss)"}
+	}
+	err = replaceFile(o.here.path(o.plot), func(w io.Writer) error {
+		_, err := w.Write(plots.data)
+		return err
+	})
+	if err != nil {
+		return &Problem{"write the plots", err, "give --plot a file that can be written"}
+	}
+	o.say(c, "Plots", o.plot, plots.words)
 	return nil
 }
 

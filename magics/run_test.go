@@ -465,24 +465,6 @@ func TestARunThatIsNotThereIsNamed(t *testing.T) {
 	}
 }
 
-func TestDoctorDoesNotWaitForABusyPython(t *testing.T) {
-	d := deps(t)
-	c := typed{notebook: &notebook{busy: true}}
-	require.NoError(t, c.run(t.Context(), d, "doctor"))
-	assert.Contains(t, c.screen.text(), "busy with a cell")
-}
-
-func TestDoctorSaysWhatToDo(t *testing.T) {
-	d := deps(t)
-	d.FreeDisk = func(string) (uint64, error) { return 1 << 20, nil }
-	d.Python = "/nowhere/python"
-	text := must(t, d, "doctor")
-	assert.Regexp(t, `!\s+disk .* GiB free`, text)
-	assert.Contains(t, text, "→ free some space")
-	assert.Regexp(t, `!\s+python`, text)
-	assert.Contains(t, text, "training runs on the CPU")
-}
-
 func TestSharedCellsAreRememberedByTheirCell(t *testing.T) {
 	s := &magics.Session{}
 	s.Share("1", "import a")
@@ -494,6 +476,13 @@ func TestSharedCellsAreRememberedByTheirCell(t *testing.T) {
 	d := deps(t)
 	var c typed
 	require.NoError(t, c.run(t.Context(), d, "shared", "import a"))
+	assert.Empty(t, c.out.String())
+	require.NoError(t, c.run(t.Context(), d, "shared", "import b"))
+	assert.Contains(t, c.out.String(), "as the last of 2 cells. Here an edited cell does not replace what it said before: after a mistake, begin anew with %%shared --reset.")
+	c.out.Reset()
+	c.cellID = "1"
+	require.NoError(t, c.run(t.Context(), d, "shared", "import c"))
+	assert.Equal(t, "Shared with every worker, as the last of 3 cells.\n", c.out.String())
 	require.NoError(t, c.run(t.Context(), d, "shared --reset", "import b"))
 	assert.Equal(t, []string{"import b"}, d.Session.Shared())
 }

@@ -43,12 +43,3 @@ func (s Set) Lookup(name string) *Magic {
 	}
 	return s[i]
 }
-
-// Verb returns the magic that the command line calls name, or nil.
-func (s Set) Verb(name string) *Magic {
-	i := slices.IndexFunc(s, func(m *Magic) bool { return m.Verb == name && name != "" })
-	if i < 0 {
-		return nil
-	}
-	return s[i]
-}

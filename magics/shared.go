@@ -29,11 +29,15 @@ func Shared(d *Deps) *Magic {
 				return nil
 			}
 			n := d.Session.Share(c.CellID, c.Body)
-			if n > 1 {
-				_, err := fmt.Fprintf(c.Stdout, "Shared with every worker, as the last of %d cells.\n", n)
-				return err
+			if n == 1 {
+				return nil
 			}
-			return nil
+			text := fmt.Sprintf("Shared with every worker, as the last of %d cells.", n)
+			if c.CellID == "" {
+				text += " Here an edited cell does not replace what it said before: after a mistake, begin anew with %%shared --reset."
+			}
+			_, err := fmt.Fprintln(c.Stdout, text)
+			return err
 		}
 	}
 	return m

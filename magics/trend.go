@@ -105,14 +105,19 @@ func means(values []float64, n int) []float64 {
 	n = min(n, len(values))
 	var parts []float64
 	for i := range n {
-		part := values[i*len(values)/n : (i+1)*len(values)/n]
-		sum := 0.0
-		for _, v := range part {
-			sum += v
-		}
-		parts = append(parts, sum/float64(len(part)))
+		parts = append(parts, mean(values[i*len(values)/n:(i+1)*len(values)/n]))
 	}
 	return parts
+}
+
+// mean returns the mean of values, of which there is at least one. Their sum may be
+// more than a number can hold: a loss that diverges comes near the largest one.
+func mean(values []float64) float64 {
+	sum := 0.0
+	for _, v := range values {
+		sum += v / float64(len(values))
+	}
+	return min(max(sum, slices.Min(values)), slices.Max(values)) // rounding may lead beyond
 }
 
 // span01 maps values to 0 for the lowest and 1 for the highest, by their
@@ -132,8 +137,8 @@ func span01(values []float64) []float64 {
 	}
 	scaled := make([]float64, len(values))
 	for i, v := range values {
-		if high > low {
-			scaled[i] = (v - low) / (high - low)
+		if width := high/2 - low/2; width > 0 { // halves: the whole may be more than a number can hold
+			scaled[i] = (v/2 - low/2) / width
 		}
 	}
 	return scaled

@@ -92,11 +92,16 @@ def message(error: BaseException) -> str:
         return "<exception str() failed>"
 
 
-def describe(error: BaseException, frames: Any) -> dict[str, Any]:
-    """The fields of the event failed; frames is the traceback to show."""
+def describe(error: BaseException, frames: Any, where: str = "") -> dict[str, Any]:
+    """The fields of the event failed; frames is the traceback to show, where is said behind the message."""
     what = kind(error)
-    text = "".join(traceback.format_exception(type(error), error, frames))
-    fields = {"kind": what, "type": type(error).__name__, "message": message(error), "traceback": text[-LONGEST:]}
+    text = "".join(traceback.format_exception(type(error), error, frames)).removesuffix("\n") + where + "\n"
+    fields = {
+        "kind": what,
+        "type": type(error).__name__,
+        "message": message(error) + where,
+        "traceback": text[-LONGEST:],
+    }
     if what == "oom" and (figures := memory(error)):
         fields["memory"] = figures
     return fields

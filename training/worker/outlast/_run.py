@@ -37,7 +37,7 @@ def main(path: str) -> int:
     except SystemExit:
         raise
     except BaseException as error:  # whatever the user's code raised
-        return report(job, error)
+        return report(job, error, code["shared"])
 
 
 def _run(job: Job, files: list[str], namespace: dict[str, Any]) -> int:
@@ -62,13 +62,20 @@ def execute(file: Path, namespace: dict[str, Any]) -> None:
     exec(compile(file.read_text(), str(file), "exec"), namespace)
 
 
-def report(job: Job, error: BaseException) -> int:
+def report(job: Job, error: BaseException, shared: list[str]) -> int:
     """Says what the user's code raised, without our own frames around it; returns the exit status."""
     linecache.checkcache()
     tb = error.__traceback__
     while tb is not None and tb.tb_frame.f_code.co_filename.startswith(HERE):
         tb = tb.tb_next
-    failed = _failure.describe(error, tb)
+    file = tb.tb_frame.f_code.co_filename if tb else getattr(error, "filename", None)  # that of a SyntaxError
+    where = ""
+    if file in shared:
+        where = (
+            f" (in cell {shared.index(file) + 1} of {len(shared)} of %%shared, which every worker runs first;"
+            " '%%shared --reset' forgets them all)"
+        )
+    failed = _failure.describe(error, tb, where)
     sys.stdout.flush()
     sys.stderr.write(failed["traceback"])
     sys.stderr.flush()

@@ -33,6 +33,22 @@ def test_the_traceback_begins_in_the_users_code(run: Run) -> None:
     assert failed["traceback"].splitlines()[1].endswith('code.py", line 1, in <module>')
 
 
+def test_an_error_of_a_shared_cell_is_told_as_one(run: Run) -> None:
+    told = " (in cell 2 of 2 of %%shared, which every worker runs first; '%%shared --reset' forgets them all)"
+    for broken, ends in (
+        ("import nonsense_that_is_not_there", "No module named 'nonsense_that_is_not_there'"),
+        ("def f(:\n    pass", "invalid syntax"),
+    ):
+        ended = run("print(1)", shared=("import math", broken))
+        failed = ended.one("failed")
+        assert failed["message"].startswith(ends)
+        assert failed["message"].endswith(told)
+        assert failed["traceback"].endswith(told + "\n")
+        assert ended.output == failed["traceback"]
+    ended = run("shared()", shared=("import math", "def shared(): 1 / 0"))
+    assert ended.one("failed")["message"] == "division by zero", "the cell below %%train has called it"
+
+
 def test_the_user_finds_the_same_traceback_in_the_log(run: Run) -> None:
     ended = run("print('before')\nundefined")
     assert ended.output == "before\n" + ended.one("failed")["traceback"]
