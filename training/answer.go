@@ -93,7 +93,7 @@ func (p *patience) answer(end outcome, progress bool, fit Fit) answer {
 	case CauseDeviceOOM:
 		return p.squeeze(end, fit)
 	case CauseHostOOM:
-		if end.shared { // this one may not even be the one that took it
+		if end.beside { // this one may not even be the one that took it
 			again.fewer = true
 			return again
 		}
@@ -127,7 +127,7 @@ func (p *patience) answer(end outcome, progress bool, fit Fit) answer {
 func (p *patience) squeeze(end outcome, fit Fit) answer {
 	again := answer{state: ModelPending, fit: fit}
 	failed := answer{state: ModelFailed, fit: fit}
-	if end.shared { // alone it may fit as it is
+	if end.beside || end.partial { // alone it may fit as it is
 		again.alone = true
 		again.say = "It had only a part of the device beside other models of this run: it goes on alone, and its batch stays."
 		return again

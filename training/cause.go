@@ -39,7 +39,8 @@ type outcome struct {
 	signal   string
 	message  string // in plain words, or the user's traceback
 	final    Checkpoint
-	shared   bool // other models of the run were at work beside it, or might have been
+	beside   bool // other models of the run had seats, too
+	partial  bool // only a part of the device was its to use
 }
 
 // lostText is what is said of a model whose supervisor died.
