@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// maxFruitless is how often a model may be killed in a row without getting
-	// any further before we stop insisting. It is generous: on a machine that is
+	// maxFruitless is how often a model may be killed in a row without a new
+	// checkpoint before we stop insisting. It is generous: on a machine that is
 	// taken away again and again, starting alone takes its time.
 	maxFruitless = 20
 	// patientKills is how many of those are answered at once; then we wait.
@@ -45,7 +45,7 @@ type answer struct {
 // itself. The zero value of the counters is a fresh start.
 type patience struct {
 	retries   int // left, for crashes only
-	fruitless int // kills in a row without progress, and so on
+	fruitless int // kills in a row without a new checkpoint, and so on
 	hangs     int
 	waits     int
 	full      int
@@ -55,7 +55,8 @@ type patience struct {
 }
 
 // answer decides what to do, and takes the attempt into account. progress says
-// that it got further than where it started. It does nothing itself.
+// that it saved a later step than the one it started from: steps that are lost
+// again will end in the same way again. It does nothing itself.
 //
 // A kill costs no retry: it is the machine's doing, and what this program is
 // for. An error of the user's code is never tried again. What is in short supply
@@ -74,14 +75,14 @@ func (p *patience) answer(end outcome, progress bool, fit Fit) answer {
 	case CauseKilled, CauseLost:
 		p.fruitless++
 		if p.fruitless >= maxFruitless {
-			failed.say = fmt.Sprintf("It was killed %d times in a row without getting any further.", p.fruitless)
+			failed.say = fmt.Sprintf("It was killed %d times in a row without a new checkpoint. Save more often (--checkpoint-every), or look for what kills it.", p.fruitless)
 			return failed
 		}
 		again.wait = backoff(p.fruitless - patientKills)
 		return again
 	case CauseHang:
 		if p.hangs++; p.hangs > maxHangs {
-			failed.say = fmt.Sprintf("It hung %d times in a row without getting any further.", p.hangs)
+			failed.say = fmt.Sprintf("It hung %d times in a row without a new checkpoint.", p.hangs)
 			return failed
 		}
 		return again
