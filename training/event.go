@@ -92,6 +92,7 @@ func (a *attempt) handle(ctx context.Context, e Event) error {
 			return &refusal{fmt.Sprintf("its worker speaks protocol %d, and we speak %d. This usually means that another version of the outlast module is on PYTHONPATH, or installed in its Python", e.Protocol, ProtocolVersion)}
 		}
 		a.speaker.Store(int64(e.PID))
+		a.module = e.Python != ""
 	case EventRestored:
 		if a.heard.first.IsZero() && a.saver.idle() { // else it has trained already
 			a.reached = e.Step
@@ -185,8 +186,22 @@ func (a *attempt) take(e Event) error {
 		return fmt.Errorf("checkpoint of step %d left aside: %w", e.Step, a.unkept)
 	}
 	e.Metrics = a.numbers()
+	a.dropLast()
+	if e.Reason == reasonEnd {
+		a.last = &e
+		return nil
+	}
 	a.saver.put(e)
 	return nil
+}
+
+// dropLast forgets what the program was about to end with: it went on, or ended
+// badly.
+func (a *attempt) dropLast() {
+	if a.last != nil {
+		a.release(a.last.Path)
+		a.last = nil
+	}
 }
 
 // within reports whether path is a folder, and no link, below dir.

@@ -31,6 +31,10 @@ func TestVerdicts(t *testing.T) {
 		"finished while we asked for a pause": {evidence{finished: &Event{}, asked: true}, CauseDone, ""},
 		"finished, its result unsaved":        {evidence{finished: &Event{}, unsaved: errors.New("input/output error")}, CauseCrash, "input/output error"},
 		"finished, the disk full":             {evidence{finished: &Event{}, unsaved: full}, CauseDiskFull, "no space left"},
+		"it ended before its end":             {evidence{abrupt: true}, CauseCrash, "Call job.finish"},
+		"before its end, and unsaved":         {evidence{abrupt: true, unsaved: errors.New("input/output error")}, CauseCrash, "input/output error"},
+		"finished, and ended at once":         {evidence{abrupt: true, finished: &Event{}}, CauseDone, ""},
+		"asked to pause, and ended at once":   {evidence{abrupt: true, asked: true}, CausePaused, ""},
 		"an early checkpoint unsaved":         {evidence{exit: 1, unsaved: errors.New("input/output error")}, CauseCrash, "status 1"},
 
 		"it paused":                         {evidence{paused: true, exit: exitPaused, asked: true}, CausePaused, ""},
