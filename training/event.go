@@ -148,6 +148,7 @@ func (a *attempt) note(ctx context.Context, e Event) {
 // keep adds to the metrics. A line that cannot be kept must not be missing before
 // a checkpoint.
 func (a *attempt) keep(ctx context.Context, e Event) error {
+	renameTaken(e.Values)
 	a.s.change(func(st *Status) {
 		m := &st.Models[a.index]
 		if m.Metrics == nil {

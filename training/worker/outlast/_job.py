@@ -232,9 +232,9 @@ class Job:
         self._events.send("progress", step=self._step, total=self._total)
 
     def log(self, **metrics: Any) -> None:
-        """Notes numbers for this step; several calls in one step are one entry."""
+        """Notes numbers for this step, which is noted by itself; several calls in one step are one entry."""
         self._settle()
-        self._pending.update(_numbers.plain(metrics))
+        self._pending.update(_numbers.logged(metrics))
         self._last.update(self._pending)
 
     def _flush_metrics(self) -> None:
