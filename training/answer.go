@@ -74,6 +74,9 @@ func (p *patience) answer(end outcome, progress bool, fit Fit) answer {
 		return answer{state: ModelPaused, fit: fit}
 	case CauseKilled, CauseLost:
 		p.fruitless++
+		if end.unstarted {
+			return p.unstarted(again, failed)
+		}
 		if p.fruitless >= maxFruitless {
 			failed.say = fmt.Sprintf("It was killed %d times in a row without a new checkpoint. Save more often (--checkpoint-every), or look for what kills it.", p.fruitless)
 			return failed
@@ -122,6 +125,17 @@ func (p *patience) answer(end outcome, progress bool, fit Fit) answer {
 	case CauseError:
 	}
 	return failed
+}
+
+// unstarted answers a machine that could start no process for it. Each time it is
+// waited, as nothing else takes time.
+func (p *patience) unstarted(again, failed answer) answer {
+	if p.fruitless >= maxFruitless {
+		failed.say = "It could not be started for long. End other programs, or raise the limits for processes and open files (ulimit)."
+		return failed
+	}
+	again.wait = backoff(p.fruitless)
+	return again
 }
 
 // squeeze answers a device without enough memory.

@@ -160,7 +160,8 @@ func (a *attempt) start(ctx context.Context, cmd *exec.Cmd, events, log, lock *o
 	return spawn(cmd, []*os.File{events, lock})
 }
 
-// A startError says that there is no such program, or it is none.
+// A startError says that there is no such program, it is none, or it cannot be
+// started now.
 type startError struct {
 	program string
 	err     error
@@ -173,6 +174,11 @@ func (e *startError) Unwrap() error { return e.err }
 func (e *startError) outcome() outcome {
 	if errors.Is(e.err, fs.ErrNotExist) || errors.Is(e.err, fs.ErrPermission) || errors.Is(e.err, exec.ErrNotFound) || errors.Is(e.err, syscall.ENOEXEC) {
 		return outcome{cause: CauseError, exit: -1, message: e.Error()}
+	}
+	for _, passing := range []error{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
+		if errors.Is(e.err, passing) { // the machine's trouble, and not the program's
+			return outcome{cause: CauseKilled, unstarted: true, exit: -1, message: e.Error()}
+		}
 	}
 	return outcome{cause: CauseCrash, exit: -1, message: e.Error()}
 }
