@@ -142,7 +142,7 @@ func (e evidence) ended() outcome {
 		}
 		return outcome{cause: CauseKilled, message: "its process was ended by a signal from outside: " + signal}
 	}
-	if end, known := recognise(e.said); known && end.cause != CauseError {
+	if end, known := recognise(lastRaised(e.said)); known && end.cause != CauseError {
 		end.message = plainly(end)
 		return end
 	}
