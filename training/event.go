@@ -97,7 +97,10 @@ func (a *attempt) handle(ctx context.Context, e Event) error {
 		if a.heard.first.IsZero() && a.saver.idle() { // else it has trained already
 			a.reached = e.Step
 			a.startLogged(e.Step)
-			return a.openMetrics(e.Step)
+			if a.unkept == nil {
+				a.unkept = a.persist(ctx, func() error { return a.openMetrics(e.Step) })
+			}
+			return a.unkept
 		}
 	case EventProgress:
 		a.progress(e)
@@ -248,10 +251,12 @@ func (a *attempt) progress(e Event) {
 }
 
 // openMetrics cuts the metrics at the step that training goes on from, so that
-// every step stands there once, and opens them.
+// every step stands there once, and opens them. As long as that fails those that
+// were open stay so.
 func (a *attempt) openMetrics(step int64) error {
-	if a.metrics != nil {
-		if err := a.metrics.Close(); err != nil {
+	before := a.metrics
+	if before != nil {
+		if err := before.Flush(); err != nil {
 			return err
 		}
 	}
@@ -264,6 +269,9 @@ func (a *attempt) openMetrics(step int64) error {
 		return err
 	}
 	a.metrics = log
+	if before != nil {
+		return before.Close()
+	}
 	return nil
 }
 
