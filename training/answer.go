@@ -73,16 +73,7 @@ func (p *patience) answer(end outcome, progress bool, fit Fit) answer {
 	case CausePaused:
 		return answer{state: ModelPaused, fit: fit}
 	case CauseKilled, CauseLost:
-		p.fruitless++
-		if end.unstarted {
-			return p.unstarted(again, failed)
-		}
-		if p.fruitless >= maxFruitless {
-			failed.say = fmt.Sprintf("It was killed %d times in a row without a new checkpoint. Save more often (--checkpoint-every), or look for what kills it.", p.fruitless)
-			return failed
-		}
-		again.wait = backoff(p.fruitless - patientKills)
-		return again
+		return p.insist(end, fit)
 	case CauseHang:
 		if p.hangs++; p.hangs > maxHangs {
 			failed.say = fmt.Sprintf("It hung %d times in a row without a new checkpoint.", p.hangs)
@@ -127,14 +118,21 @@ func (p *patience) answer(end outcome, progress bool, fit Fit) answer {
 	return failed
 }
 
-// unstarted answers a machine that could start no process for it. Each time it is
-// waited, as nothing else takes time.
-func (p *patience) unstarted(again, failed answer) answer {
-	if p.fruitless >= maxFruitless {
+// insist answers a kill, or a machine that could start no process: that is waited
+// for each time, as nothing else takes time.
+func (p *patience) insist(end outcome, fit Fit) answer {
+	again := answer{state: ModelPending, fit: fit}
+	failed := answer{state: ModelFailed, fit: fit}
+	p.fruitless++
+	if again.wait = backoff(p.fruitless - patientKills); end.unstarted {
+		again.wait = backoff(p.fruitless)
 		failed.say = "It could not be started for long. End other programs, or raise the limits for processes and open files (ulimit)."
+	} else {
+		failed.say = fmt.Sprintf("It was killed %d times in a row without a new checkpoint. Save more often (--checkpoint-every), or look for what kills it.", p.fruitless)
+	}
+	if p.fruitless >= maxFruitless {
 		return failed
 	}
-	again.wait = backoff(p.fruitless)
 	return again
 }
 

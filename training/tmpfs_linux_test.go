@@ -131,7 +131,7 @@ func TestADiskThatIsReallyFullBetweenTwoModels(t *testing.T) {
 // The disk is full when a worker says that it goes on from an earlier step than
 // was thought: the metrics are cut there once there is room, and none is lost.
 func TestADiskThatIsReallyFullWhenMetricsAreCut(t *testing.T) {
-	dir := smallDisk(t, "2m")
+	dir := smallDisk(t, "1m")
 	r := createPlan(t, dir, trainingtest.Plan("digits", trainingtest.Model("a",
 		"hello", "@1 restore", "@1 train 2 every 1", "@1 signal KILL",
 		"touch here", "await gate", `event {"event":"restored","step":1}`, `event {"event":"metrics","step":1,"time":1,"values":{"loss":7}}`)))
