@@ -87,7 +87,9 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 		defer p.closeStore(store)
 		v.mirror = &checkpoint.Mirror{
 			Store: store, URL: plan.Store, Dir: filepath.Dir(run.Dir()), Name: name, Keep: plan.Settings.Keep, Best: best, Log: log,
-			OnDone: func(model string, step int64, d checkpoint.Durability) { s.Mirrored(model, step, string(d)) },
+			OnDone: func(model string, step int64, final bool, d checkpoint.Durability) {
+				s.Mirrored(model, step, final, string(d))
+			},
 		}
 		g.Go(func() error {
 			err := v.mirror.Run(mirrorCtx)

@@ -93,7 +93,7 @@ func (m *Mirror) catchUpModel(k *Keeper, model string, was confirmed) {
 			return
 		}
 		if said, ok := was.Said[it.key()]; ok && said.SHA256 == digestOf(data).SHA256 && m.OnDone != nil {
-			m.OnDone(model, it.step, Local)
+			m.OnDone(model, it.step, it.final, Local)
 		}
 		it.earlier = true
 		m.add(it, dir)

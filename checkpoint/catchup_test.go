@@ -35,7 +35,7 @@ func TestTheNextProcessCatchesUp(t *testing.T) {
 		third.flush(t)
 		fourth := takeOver(t, a.another(), "fourth")
 		fourth.flush(t)
-		require.Equal(t, []string{"cnn 40 mirrored"}, fourth.said())
+		require.Equal(t, []string{"cnn 40 final mirrored"}, fourth.said())
 	})
 }
 
@@ -132,11 +132,11 @@ func TestAStoreThatWasEmptied(t *testing.T) {
 		first := takeOver(t, r, "first")
 		first.finish(t, 10, "10")
 		first.flush(t)
-		require.Equal(t, []string{"cnn 10 mirrored"}, first.said())
+		require.Equal(t, []string{"cnn 10 final mirrored"}, first.said())
 		emptied := r.another()
 		emptied.mirror.Store = new(checkpointtest.Memory)
 		next := takeOver(t, emptied, "next")
 		next.flush(t)
-		require.Equal(t, []string{"cnn 10 local", "cnn 10 mirrored"}, next.said())
+		require.Equal(t, []string{"cnn 10 final local", "cnn 10 final mirrored"}, next.said())
 	})
 }

@@ -37,7 +37,7 @@ type Mirror struct {
 	Best  Best   // which one is kept besides
 	Log   *slog.Logger
 	// OnDone is called when a checkpoint is whole in the store. It must not block.
-	OnDone func(model string, step int64, d Durability)
+	OnDone func(model string, step int64, final bool, d Durability)
 
 	once  sync.Once
 	wake  chan struct{} // has one element when there is news

@@ -120,7 +120,7 @@ func TestMirrorFailsAtEachCall(t *testing.T) {
 				require.Equal(t, []string{"20.1"}, stepsInStore(s), "the first 20 stays until the second is whole")
 				require.Equal(t, "weights of 20 again", stored(t, s, inStore("checkpoints/20.1/model.pt")))
 				require.Equal(t, "weights of 20 at last", stored(t, s, inStore("final/model.pt")))
-				require.Equal(t, []string{"cnn 10 mirrored", "cnn 20 mirrored", "cnn 20 mirrored", "cnn 20 mirrored"}, r.said())
+				require.Equal(t, []string{"cnn 10 mirrored", "cnn 20 mirrored", "cnn 20 mirrored", "cnn 20 final mirrored"}, r.said())
 			})
 		})
 	}

@@ -56,10 +56,14 @@ func rigIn(dir string, store checkpoint.Store, keep int) *rig {
 	return r
 }
 
-func (r *rig) onDone(model string, step int64, d checkpoint.Durability) {
+func (r *rig) onDone(model string, step int64, final bool, d checkpoint.Durability) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.done = append(r.done, fmt.Sprintf("%s %d %s", model, step, d))
+	what := fmt.Sprint(step)
+	if final {
+		what += " final"
+	}
+	r.done = append(r.done, fmt.Sprintf("%s %s %s", model, what, d))
 }
 
 // said returns the calls of OnDone so far.

@@ -44,7 +44,7 @@ func TestMirrorCopiesEverything(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, string(local), stored(t, s, name), name)
 		}
-		require.Equal(t, []string{"cnn 10 mirrored", "cnn 20 mirrored"}, r.said())
+		require.Equal(t, []string{"cnn 10 mirrored", "cnn 20 final mirrored"}, r.said())
 	})
 }
 
@@ -190,7 +190,7 @@ func TestMirrorSkipsWhatWasOvertaken(t *testing.T) {
 		require.Equal(t, 4, n, "rnn 7, final, cnn 40, run.json")
 		r.start(t)
 		r.flush(t)
-		require.ElementsMatch(t, []string{"rnn 7 mirrored", "cnn 30 mirrored", "cnn 40 mirrored"}, r.said())
+		require.ElementsMatch(t, []string{"rnn 7 mirrored", "cnn 30 final mirrored", "cnn 40 mirrored"}, r.said())
 		require.Equal(t, []string{"40"}, stepsInStore(s), "30 is there as the final one")
 	})
 }

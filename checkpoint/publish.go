@@ -189,7 +189,7 @@ func (m *Mirror) tell(it *item, d Durability) {
 	}
 	it.told = true
 	if m.OnDone != nil {
-		m.OnDone(it.model, it.step, d)
+		m.OnDone(it.model, it.step, it.final, d)
 	}
 }
 

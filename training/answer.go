@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// maxFruitless is how often a model may be killed in a row without getting
-	// any further before we stop insisting. It is generous: on a machine that is
+	// maxFruitless is how often a model may be killed in a row without a new
+	// checkpoint before we stop insisting. It is generous: on a machine that is
 	// taken away again and again, starting alone takes its time.
 	maxFruitless = 20
 	// patientKills is how many of those are answered at once; then we wait.
@@ -45,7 +45,7 @@ type answer struct {
 // itself. The zero value of the counters is a fresh start.
 type patience struct {
 	retries   int // left, for crashes only
-	fruitless int // kills in a row without progress, and so on
+	fruitless int // kills in a row without a new checkpoint, and so on
 	hangs     int
 	waits     int
 	full      int
@@ -55,7 +55,8 @@ type patience struct {
 }
 
 // answer decides what to do, and takes the attempt into account. progress says
-// that it got further than where it started. It does nothing itself.
+// that it saved a later step than the one it started from: steps that are lost
+// again will end in the same way again. It does nothing itself.
 //
 // A kill costs no retry: it is the machine's doing, and what this program is
 // for. An error of the user's code is never tried again. What is in short supply
@@ -72,16 +73,10 @@ func (p *patience) answer(end outcome, progress bool, fit Fit) answer {
 	case CausePaused:
 		return answer{state: ModelPaused, fit: fit}
 	case CauseKilled, CauseLost:
-		p.fruitless++
-		if p.fruitless >= maxFruitless {
-			failed.say = fmt.Sprintf("It was killed %d times in a row without getting any further.", p.fruitless)
-			return failed
-		}
-		again.wait = backoff(p.fruitless - patientKills)
-		return again
+		return p.insist(end, fit)
 	case CauseHang:
 		if p.hangs++; p.hangs > maxHangs {
-			failed.say = fmt.Sprintf("It hung %d times in a row without getting any further.", p.hangs)
+			failed.say = fmt.Sprintf("It hung %d times in a row without a new checkpoint.", p.hangs)
 			return failed
 		}
 		return again
@@ -93,7 +88,7 @@ func (p *patience) answer(end outcome, progress bool, fit Fit) answer {
 	case CauseDeviceOOM:
 		return p.squeeze(end, fit)
 	case CauseHostOOM:
-		if end.shared { // this one may not even be the one that took it
+		if end.beside { // this one may not even be the one that took it
 			again.fewer = true
 			return again
 		}
@@ -123,11 +118,29 @@ func (p *patience) answer(end outcome, progress bool, fit Fit) answer {
 	return failed
 }
 
+// insist answers a kill, or a machine that could start no process: that is waited
+// for each time, as nothing else takes time.
+func (p *patience) insist(end outcome, fit Fit) answer {
+	again := answer{state: ModelPending, fit: fit}
+	failed := answer{state: ModelFailed, fit: fit}
+	p.fruitless++
+	if again.wait = backoff(p.fruitless - patientKills); end.unstarted {
+		again.wait = backoff(p.fruitless)
+		failed.say = "It could not be started for long. End other programs, or raise the limits for processes and open files (ulimit)."
+	} else {
+		failed.say = fmt.Sprintf("It was killed %d times in a row without a new checkpoint. Save more often (--checkpoint-every), or look for what kills it.", p.fruitless)
+	}
+	if p.fruitless >= maxFruitless {
+		return failed
+	}
+	return again
+}
+
 // squeeze answers a device without enough memory.
 func (p *patience) squeeze(end outcome, fit Fit) answer {
 	again := answer{state: ModelPending, fit: fit}
 	failed := answer{state: ModelFailed, fit: fit}
-	if end.shared { // alone it may fit as it is
+	if end.beside || end.partial { // alone it may fit as it is
 		again.alone = true
 		again.say = "It had only a part of the device beside other models of this run: it goes on alone, and its batch stays."
 		return again

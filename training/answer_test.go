@@ -41,6 +41,8 @@ func TestAnswers(t *testing.T) {
 		"one crash too many":         {times(3, outcome{cause: CauseCrash}), ModelFailed},
 		"kills":                      {times(maxFruitless-1, outcome{cause: CauseKilled}), ModelPending},
 		"kills without end":          {times(maxFruitless, outcome{cause: CauseKilled}), ModelFailed},
+		"no process to be had":       {times(maxFruitless-1, outcome{cause: CauseKilled, unstarted: true}), ModelPending},
+		"none for long":              {times(maxFruitless, outcome{cause: CauseKilled, unstarted: true}), ModelFailed},
 		"hangs":                      {times(2, outcome{cause: CauseHang}), ModelPending},
 		"hangs without end":          {times(3, outcome{cause: CauseHang}), ModelFailed},
 		"a full disk":                {times(maxFull, outcome{cause: CauseDiskFull}), ModelPending},

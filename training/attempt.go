@@ -46,6 +46,8 @@ type attempt struct {
 	finished *Event
 	failed   *Event
 	paused   bool
+	module   bool   // it speaks by the Python module
+	last     *Event // the checkpoint of what the program ends with, as long as it is not known how that ends
 	unkept   error  // why a metric is lost: nothing behind it can be saved
 	refused  string // what the worker did that none may do
 	garbage  int
@@ -139,7 +141,13 @@ func (a *attempt) work(ctx context.Context, cmd *exec.Cmd, log, lock *os.File) (
 	if err != nil {
 		return ending{}, err
 	}
-	return a.follow(ctx, p, events, lock)
+	end, err := a.follow(ctx, p, events, lock)
+	if a.last != nil && err == nil && end.exit == 0 {
+		a.saver.put(*a.last)
+		a.last = nil
+	}
+	a.dropLast()
+	return end, err
 }
 
 // start starts the worker: a fork of what has its libraries, or a program of its
@@ -152,7 +160,8 @@ func (a *attempt) start(ctx context.Context, cmd *exec.Cmd, events, log, lock *o
 	return spawn(cmd, []*os.File{events, lock})
 }
 
-// A startError says that there is no such program, or it is none.
+// A startError says that there is no such program, it is none, or it cannot be
+// started now.
 type startError struct {
 	program string
 	err     error
@@ -165,6 +174,11 @@ func (e *startError) Unwrap() error { return e.err }
 func (e *startError) outcome() outcome {
 	if errors.Is(e.err, fs.ErrNotExist) || errors.Is(e.err, fs.ErrPermission) || errors.Is(e.err, exec.ErrNotFound) || errors.Is(e.err, syscall.ENOEXEC) {
 		return outcome{cause: CauseError, exit: -1, message: e.Error()}
+	}
+	for _, passing := range []error{syscall.EAGAIN, syscall.ENOMEM, syscall.EMFILE, syscall.ENFILE, syscall.ETXTBSY} {
+		if errors.Is(e.err, passing) { // the machine's trouble, and not the program's
+			return outcome{cause: CauseKilled, unstarted: true, exit: -1, message: e.Error()}
+		}
 	}
 	return outcome{cause: CauseCrash, exit: -1, message: e.Error()}
 }
@@ -237,13 +251,28 @@ func (a *attempt) evidence(ctx context.Context, end ending) evidence {
 	e := evidence{
 		finished: a.finished, failed: a.failed, paused: a.paused, asked: ctx.Err() != nil, refused: a.refused,
 		silent: time.Duration(a.silent.Load()), unsaved: a.unkept,
-		complete: a.heard.total > 0 && a.heard.step >= a.heard.total,
+		complete: a.heard.total > 0 && a.heard.step >= a.heard.total, abrupt: a.abrupt(),
 	}
 	e.exit, e.signal, e.own = end.exit, end.signal, end.own
 	if err := a.saver.failure(); err != nil {
 		e.unsaved = err
 	}
 	return e
+}
+
+// abrupt reports whether a program that ends well without job.finish has not
+// come to its end: that of code which is run for it says so, and where the Python
+// module is in use the end hands over the last state.
+func (a *attempt) abrupt() bool {
+	return a.s.Run.plan.Code.Kind != CodeCommand || a.module && a.newest().Step < a.reached
+}
+
+// newest returns the newest checkpoint; its Path is empty if there is none.
+func (a *attempt) newest() Checkpoint {
+	if c := a.saver.last(); c.Path != "" {
+		return c
+	}
+	return a.from
 }
 
 // conclude seals the result of a model that is done. What stops that is how the
@@ -271,10 +300,7 @@ func (a *attempt) conclude(ctx context.Context, end outcome) outcome {
 // seal makes the newest checkpoint the final one. A program that saves none is
 // given an empty one: that it ended well is its result.
 func (a *attempt) seal(ctx context.Context) (Checkpoint, error) {
-	c := a.saver.last()
-	if c.Path == "" && a.from.Path != "" {
-		c = a.from
-	}
+	c := a.newest()
 	if c.Path == "" {
 		empty := filepath.Join(a.path(stagingName), "empty")
 		if err := os.MkdirAll(empty, 0o755); err != nil {

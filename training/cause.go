@@ -7,7 +7,7 @@ type Cause string
 const (
 	CauseDone       Cause = "done"
 	CausePaused     Cause = "paused"      // it was asked to
-	CauseKilled     Cause = "killed"      // by a signal that was not ours
+	CauseKilled     Cause = "killed"      // by a signal that was not ours, or the machine could not even start it
 	CauseLost       Cause = "lost"        // its supervisor died with it
 	CauseDiskFull   Cause = "disk_full"   // it could not save
 	CauseDeviceOOM  Cause = "device_oom"  // the GPU had no memory for it
@@ -32,14 +32,16 @@ const (
 
 // An outcome is how an attempt ended.
 type outcome struct {
-	cause    Cause
-	shortage Shortage
-	memory   memory // of a device without enough of it
-	exit     int
-	signal   string
-	message  string // in plain words, or the user's traceback
-	final    Checkpoint
-	shared   bool // other models of the run were at work beside it, or might have been
+	cause     Cause
+	shortage  Shortage
+	memory    memory // of a device without enough of it
+	exit      int
+	signal    string
+	message   string // in plain words, or the user's traceback
+	final     Checkpoint
+	unstarted bool // no process came of it
+	beside    bool // other models of the run had seats, too
+	partial   bool // only a part of the device was its to use
 }
 
 // lostText is what is said of a model whose supervisor died.

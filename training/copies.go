@@ -14,25 +14,32 @@ import (
 // safe for concurrent use.
 type copies struct {
 	mu   sync.Mutex
-	said map[string]map[int64]string // model → step → durability
+	said map[string]map[saved]string // model → checkpoint → durability
+}
+
+// saved names a checkpoint of a model. The final one has the step of an ordinary
+// one, and is another.
+type saved struct {
+	step  int64
+	final bool
 }
 
 // heard takes note of what the store has said.
-func (c *copies) heard(model string, step int64, durability string) {
+func (c *copies) heard(model string, which saved, durability string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.note(model, step, durability)
+	c.note(model, which, durability)
 }
 
 // note is heard; the caller has mu.
-func (c *copies) note(model string, step int64, durability string) {
+func (c *copies) note(model string, which saved, durability string) {
 	if c.said == nil {
-		c.said = map[string]map[int64]string{}
+		c.said = map[string]map[saved]string{}
 	}
 	if c.said[model] == nil {
-		c.said[model] = map[int64]string{}
+		c.said[model] = map[saved]string{}
 	}
-	c.said[model][step] = durability
+	c.said[model][which] = durability
 }
 
 // begin takes note of what was known of the results before. What was heard since
@@ -42,7 +49,7 @@ func (c *copies) begin(s Status) {
 	defer c.mu.Unlock()
 	for _, m := range s.Models {
 		if m.State == ModelDone && m.Checkpoint != nil && c.said[m.Name] == nil {
-			c.note(m.Name, m.Checkpoint.Step, m.Checkpoint.Durability)
+			c.note(m.Name, saved{m.Checkpoint.Step, true}, m.Checkpoint.Durability)
 		}
 	}
 }
@@ -62,7 +69,7 @@ func (c *copies) status(k Checkpoint) *CheckpointStatus {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := &CheckpointStatus{k.Step, k.Durability, k.Path}
-	if said, ok := c.said[k.Model][k.Step]; ok {
+	if said, ok := c.said[k.Model][saved{k.Step, k.Final}]; ok {
 		s.Durability = said
 	}
 	return s

@@ -21,7 +21,7 @@ func TestNewsOfTheStoreThatComesFirst(t *testing.T) {
 	s, v := supervisor(t, r)
 	v.FailOn = func(call string, c training.Checkpoint) error {
 		if call == "save" || call == "finish" {
-			s.Mirrored(c.Model, c.Step, "handed")
+			s.Mirrored(c.Model, c.Step, call == "finish", "handed")
 		}
 		return nil
 	}
@@ -30,7 +30,7 @@ func TestNewsOfTheStoreThatComesFirst(t *testing.T) {
 
 	// The next one hears what the store has while it takes the run over.
 	s, _ = supervisor(t, r)
-	s.Mirrored("a", 4, "mirrored")
+	s.Mirrored("a", 4, true, "mirrored")
 	require.NoError(t, s.Work(t.Context()))
 	require.Equal(t, "mirrored", status(t, r).Models[0].Checkpoint.Durability)
 }
@@ -39,9 +39,32 @@ func TestNewsOfTheStoreThatComesFirst(t *testing.T) {
 func TestNewsOfAnotherCheckpointOfThatStep(t *testing.T) {
 	r := create(t, trainingtest.Model("a", "hello", "restore", "train 4 every 2", "finish"))
 	s, _ := supervisor(t, r)
-	s.Mirrored("a", 4, "mirrored")
+	s.Mirrored("a", 4, true, "mirrored")
 	require.NoError(t, s.Work(t.Context()))
 	require.Equal(t, "local", status(t, r).Models[0].Checkpoint.Durability)
+}
+
+// A result is made of a checkpoint that the store may have already, and is copied
+// by itself.
+func TestNewsOfTheCheckpointThatAResultIsMadeOf(t *testing.T) {
+	r := create(t, trainingtest.Model("a", "hello", "restore", "train 4 every 2", "finish"), trainingtest.Model("b", "hello", "touch b.here", "await gate"))
+	s, v := supervisor(t, r)
+	v.FailOn = func(call string, c training.Checkpoint) error {
+		if call == "finish" {
+			s.Mirrored(c.Model, c.Step, false, "mirrored")
+		}
+		return nil
+	}
+	worked := make(chan error, 1)
+	go func() { worked <- s.Work(t.Context()) }()
+	until(t, "the result", func() bool { return status(t, r).Models[0].State == training.ModelDone })
+	require.Equal(t, "local", status(t, r).Models[0].Checkpoint.Durability)
+	here(t, r, "b")
+	s.Mirrored("a", 4, true, "handed")
+	s.Mirrored("a", 4, false, "mirrored")
+	release(t, r)
+	require.NoError(t, <-worked)
+	require.Equal(t, "handed", status(t, r).Models[0].Checkpoint.Durability)
 }
 
 // What the store has said of a result is known also when nobody works: the

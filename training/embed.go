@@ -1,6 +1,7 @@
 package training
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -8,6 +9,8 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+
+	"outlast/checkpoint/durable"
 )
 
 // The pattern names the files: a folder's name alone would leave out those that
@@ -17,8 +20,9 @@ import (
 var workerFiles embed.FS
 
 // UnpackWorker writes the workers' Python module below cacheDir, in a folder
-// named by its content, and returns what to put on PYTHONPATH. Two processes
-// may do so at once: the first rename wins.
+// named by its content, and returns what to put on PYTHONPATH. What is there is
+// compared first: a folder that has its name may have lost files, or what is in
+// them. Two processes may do so at once: each file is whole at any time.
 func UnpackWorker(cacheDir string) (string, error) {
 	files, err := fs.Glob(workerFiles, "worker/outlast/*.py")
 	if err != nil { // the pattern is a constant
@@ -35,27 +39,12 @@ func UnpackWorker(cacheDir string) (string, error) {
 		fmt.Fprintf(h, "%s %d\n%s", name, len(data), data)
 	}
 	target := filepath.Join(cacheDir, "worker-"+hex.EncodeToString(h.Sum(nil))[:16])
-	if _, err := os.Stat(filepath.Join(target, "outlast", "__init__.py")); err == nil {
-		return target, nil
-	}
-	if err := os.MkdirAll(cacheDir, 0o755); err != nil {
-		return "", fmt.Errorf("unpack the workers' module: %w", err)
-	}
-	temp, err := os.MkdirTemp(cacheDir, "worker-new-")
-	if err != nil {
-		return "", fmt.Errorf("unpack the workers' module: %w", err)
-	}
-	defer os.RemoveAll(temp) //nolint:errcheck // it has been renamed, or is a leftover in a cache
-	if err := os.Mkdir(filepath.Join(temp, "outlast"), 0o755); err != nil {
-		return "", err
-	}
 	for name, data := range content {
-		if err := os.WriteFile(filepath.Join(temp, "outlast", name), data, 0o644); err != nil {
-			return "", fmt.Errorf("unpack the workers' module: %w", err)
+		path := filepath.Join(target, "outlast", name)
+		if there, err := os.ReadFile(path); err == nil && bytes.Equal(there, data) {
+			continue
 		}
-	}
-	if err := os.Rename(temp, target); err != nil {
-		if _, there := os.Stat(filepath.Join(target, "outlast", "__init__.py")); there != nil {
+		if _, err := durable.WriteFile(path, bytes.NewReader(data), nil); err != nil {
 			return "", fmt.Errorf("unpack the workers' module: %w", err)
 		}
 	}

@@ -92,11 +92,15 @@ func (a *attempt) handle(ctx context.Context, e Event) error {
 			return &refusal{fmt.Sprintf("its worker speaks protocol %d, and we speak %d. This usually means that another version of the outlast module is on PYTHONPATH, or installed in its Python", e.Protocol, ProtocolVersion)}
 		}
 		a.speaker.Store(int64(e.PID))
+		a.module = e.Python != ""
 	case EventRestored:
 		if a.heard.first.IsZero() && a.saver.idle() { // else it has trained already
 			a.reached = e.Step
 			a.startLogged(e.Step)
-			return a.openMetrics(e.Step)
+			if a.unkept == nil {
+				a.unkept = a.persist(ctx, func() error { return a.openMetrics(e.Step) })
+			}
+			return a.unkept
 		}
 	case EventProgress:
 		a.progress(e)
@@ -147,6 +151,7 @@ func (a *attempt) note(ctx context.Context, e Event) {
 // keep adds to the metrics. A line that cannot be kept must not be missing before
 // a checkpoint.
 func (a *attempt) keep(ctx context.Context, e Event) error {
+	renameTaken(e.Values)
 	a.s.change(func(st *Status) {
 		m := &st.Models[a.index]
 		if m.Metrics == nil {
@@ -185,8 +190,22 @@ func (a *attempt) take(e Event) error {
 		return fmt.Errorf("checkpoint of step %d left aside: %w", e.Step, a.unkept)
 	}
 	e.Metrics = a.numbers()
+	a.dropLast()
+	if e.Reason == reasonEnd {
+		a.last = &e
+		return nil
+	}
 	a.saver.put(e)
 	return nil
+}
+
+// dropLast forgets what the program was about to end with: it went on, or ended
+// badly.
+func (a *attempt) dropLast() {
+	if a.last != nil {
+		a.release(a.last.Path)
+		a.last = nil
+	}
 }
 
 // within reports whether path is a folder, and no link, below dir.
@@ -232,10 +251,12 @@ func (a *attempt) progress(e Event) {
 }
 
 // openMetrics cuts the metrics at the step that training goes on from, so that
-// every step stands there once, and opens them.
+// every step stands there once, and opens them. As long as that fails those that
+// were open stay so.
 func (a *attempt) openMetrics(step int64) error {
-	if a.metrics != nil {
-		if err := a.metrics.Close(); err != nil {
+	before := a.metrics
+	if before != nil {
+		if err := before.Flush(); err != nil {
 			return err
 		}
 	}
@@ -248,6 +269,9 @@ func (a *attempt) openMetrics(step int64) error {
 		return err
 	}
 	a.metrics = log
+	if before != nil {
+		return before.Close()
+	}
 	return nil
 }
 

@@ -43,7 +43,7 @@ counter = Counter()
 job.track(counter=counter)
 print("from", os.getppid(), flush=True)
 for step in job.steps(6):
-    job.log(step=step)
+    job.log(at=step)
     counter.seen += 1
     once = os.path.join(job.dir, "once")
     if step == 3 and not os.path.exists(once):

@@ -41,7 +41,7 @@ func (a *attempt) command() (cmd *exec.Cmd, log *os.File, err error) {
 	if plan.Code.Kind == CodeCommand {
 		argv = a.fill(plan.Code.Command)
 	}
-	// Not CommandContext: a pause asks before it kills, see stopWorker.
+	// Not CommandContext: a pause asks before it kills, see attempt.stop.
 	cmd = exec.Command(argv[0], argv[1:]...) //nolint:noctx // see above
 	cmd.Dir = plan.Dir
 	if !isFolder(cmd.Dir) { // another machine's

@@ -62,3 +62,26 @@ func TestMetricsThatAreTooManyAreLeftOut(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, metricsOf(t, r, "2"))
 }
+
+// What is logged under the names that each line has itself takes the place of
+// neither: by its step a line is cut when training goes on.
+func TestStepAndTimeAreNoNamesOfMetrics(t *testing.T) {
+	r := create(t, trainingtest.Model("a", "hello", "restore", "@1 train 2 every 2",
+		`event {"event":"metrics","step":2,"time":5,"values":{"step":0,"time":"noon","eval":0.5}}`, "@1 train 4 every 9", "@1 signal KILL",
+		"train 5 every 9", "finish"))
+	status, err := work(t, r)
+	require.NoError(t, err)
+	points, err := r.Metrics("a")
+	require.NoError(t, err)
+	var steps []int64
+	for _, p := range points {
+		steps = append(steps, p.Step)
+	}
+	require.Equal(t, []int64{0, 1, 2, 2, 3, 4}, steps, "none is cut before its time, none is left behind")
+	require.Equal(t, map[string]any{"logged_step": 0.0, "logged_time": "noon", "eval": 0.5}, points[2].Values)
+	require.InDelta(t, 5, points[2].Time, 0)
+	for _, name := range []string{"step", "time"} {
+		require.NotContains(t, model(t, status, "a").Metrics, name)
+		require.NotContains(t, metricsOf(t, r, "5"), name)
+	}
+}

@@ -49,6 +49,17 @@ func (p *Point) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
+// renameTaken renames values that are called as what a line says itself: step
+// and time to logged_step and logged_time.
+func renameTaken(values map[string]any) {
+	for _, taken := range []string{"step", "time"} {
+		if v, ok := values[taken]; ok {
+			values["logged_"+taken] = v
+			delete(values, taken)
+		}
+	}
+}
+
 // Metrics returns what a model has logged, in the order of its steps. A line
 // that is damaged is left out.
 func (r *Run) Metrics(model string) ([]Point, error) {

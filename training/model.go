@@ -148,8 +148,8 @@ func (s *Supervisor) try(ctx context.Context, has *seat, fit Fit, p *patience) (
 	if err != nil {
 		return answer{}, err
 	}
-	end.shared = has.shared()
-	next := s.doubtFork(a, end, s.fewer(has, p.answer(end, a.reached > from.Step, fit)))
+	end.beside, end.partial = has.crowded(), has.fraction > 0
+	next := s.doubtFork(a, end, s.fewer(has, p.answer(end, a.saver.last().Step > from.Step, fit)))
 	switch {
 	case next.state == ModelPending && ctx.Err() != nil:
 		next.state = ModelPaused

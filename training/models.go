@@ -1,9 +1,11 @@
 package training
 
 import (
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/goccy/go-yaml"
 )
@@ -51,7 +53,7 @@ func modelList(list []any, where string) ([]Model, error) {
 		case map[string]any:
 			m, err := oneModel(each)
 			if err != nil {
-				return nil, modelsError(where, fmt.Sprintf("entry %d: %v", i+1, err))
+				return nil, &PlanError{File: where, Problem: fmt.Sprintf("entry %d: %s", i+1, err.Problem), Hint: err.Hint}
 			}
 			models = append(models, m)
 		default:
@@ -63,20 +65,21 @@ func modelList(list []any, where string) ([]Model, error) {
 
 // oneModel reads an object: name, params and batch_size mean what they mean in
 // a plan; with no params, all other keys are parameters.
-func oneModel(fields map[string]any) (Model, error) {
+func oneModel(fields map[string]any) (Model, *PlanError) {
 	name, ok := fields["name"].(string)
 	if !ok {
-		return Model{}, errors.New("it has no name")
+		return Model{}, &PlanError{Problem: "it has no name", Hint: modelsHint}
 	}
 	m := Model{Name: name}
 	if params, ok := fields["params"].(map[string]any); ok {
 		m.Params = params
 		if n, ok := fields["batch_size"]; ok {
-			if _, err := fmt.Sscan(fmt.Sprint(n), &m.BatchSize); err != nil {
-				return m, errors.New("its batch_size is no number")
+			var err error
+			if m.BatchSize, err = strconv.Atoi(fmt.Sprint(n)); err != nil || m.BatchSize < 1 {
+				return m, &PlanError{Problem: fmt.Sprintf("its batch_size is no whole number of samples: %v", n), Hint: "leave it out, or give a positive number"}
 			}
 		}
-		return m, nil
+		return m, besideParams(fields)
 	}
 	m.Params = map[string]any{}
 	for k, v := range fields {
@@ -85,6 +88,24 @@ func oneModel(fields map[string]any) (Model, error) {
 		}
 	}
 	return m, nil
+}
+
+// besideParams refuses keys that would be left out.
+func besideParams(fields map[string]any) *PlanError {
+	var lost []string
+	for _, key := range slices.Sorted(maps.Keys(fields)) {
+		if key != "name" && key != "params" && key != "batch_size" {
+			lost = append(lost, key)
+		}
+	}
+	if len(lost) == 0 {
+		return nil
+	}
+	keys := strings.Join(lost, ", ")
+	return &PlanError{
+		Problem: "it has params, and beside them " + keys,
+		Hint:    "put " + keys + " into params, or leave params out: then all keys beside name are parameters",
+	}
 }
 
 // modelsHint is what to do about a list of models that is none.

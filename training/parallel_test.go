@@ -285,6 +285,19 @@ func TestOutOfHostMemoryBesideOthersIsAnsweredByFewerAtOnce(t *testing.T) {
 	require.True(t, failed)
 }
 
+// Who has only a part of the device lacks no less of the machine's memory once it
+// is alone: then it is the loaders' turn, and it comes to an end.
+func TestOutOfHostMemoryWithAPartOfTheDeviceComesToAnEnd(t *testing.T) {
+	r := onDevice(t, 2,
+		trainingtest.Model("a", "hello", "note loader_workers", "@1 await b.here", "fail user MemoryError x"),
+		trainingtest.Model("b", "hello", "restore", "touch b.here", "train 3 every 1", "finish"))
+	s, err := work(t, r)
+	require.ErrorIs(t, err, training.ErrSomeFailed)
+	require.Contains(t, model(t, s, "a").Error, "more memory than this machine has")
+	require.Equal(t, []string{"null", "null", "2", "0"}, lines(t, filepath.Join(r.Dir(), "a.loader_workers")), "fewer at once first")
+	requireExact(t, r, "b", 3)
+}
+
 // Two models that find the disk full wait at the same time, and go on.
 func TestAFullDiskIsWaitedForByAll(t *testing.T) {
 	r := atOnce(t, 2, trainingtest.Model("a", asking...), trainingtest.Model("b", asking...))

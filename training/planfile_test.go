@@ -91,7 +91,11 @@ func TestModelLists(t *testing.T) {
 		"a number":                 {"3", nil, "m.yaml: it is no list of models"},
 		"a list of numbers":        {"[1]", nil, "m.yaml: entry 1 is neither a name nor an object"},
 		"no name":                  {"[{lr: 1}]", nil, "m.yaml: entry 1: it has no name"},
-		"a batch that is none":     {"[{name: a, params: {}, batch_size: x}]", nil, "m.yaml: entry 1: its batch_size is no number"},
+		"a batch that is none":     {"[{name: a, params: {}, batch_size: x}]", nil, "m.yaml: entry 1: its batch_size is no whole number of samples: x"},
+		"half a sample":            {"[{name: a, params: {}, batch_size: 16.5}]", nil, "m.yaml: entry 1: its batch_size is no whole number of samples: 16.5"},
+		"a number and more":        {"[{name: a, params: {}, batch_size: 8x}]", nil, "m.yaml: entry 1: its batch_size is no whole number of samples: 8x"},
+		"less than no samples":     {"[{name: a, params: {}, batch_size: -8}]", nil, "m.yaml: entry 1: its batch_size is no whole number of samples: -8"},
+		"a key beside params":      {"[{name: a, params: {depth: 2}, lr: 0.1, batch: 8}]", nil, "m.yaml: entry 1: it has params, and beside them batch, lr"},
 		"parameters that are none": {"a: 3", nil, "m.yaml: the parameters of a are no object"},
 		"no YAML":                  {"[", nil, "m.yaml:1: sequence end token ']' not found"},
 	}
@@ -106,6 +110,14 @@ func TestModelLists(t *testing.T) {
 			require.Equal(t, test.want, got)
 		})
 	}
+}
+
+// What is written beside params would be left out, and the model trained without.
+func TestAKeyBesideParamsHasItsCure(t *testing.T) {
+	_, err := training.ParseModels([]byte("[{name: a, params: {}, lr: 0.1}]"), "m.yaml")
+	var wrong *training.PlanError
+	require.ErrorAs(t, err, &wrong)
+	require.Equal(t, "put lr into params, or leave params out: then all keys beside name are parameters", wrong.Cure())
 }
 
 // Code and parameters make another model of it; how the machine trains it does

@@ -49,8 +49,11 @@ type Event struct {
 	Traceback string         `json:"traceback,omitempty"`
 }
 
-// reasonDue is the reason of a checkpoint that a newer one may overtake.
-const reasonDue = "due"
+// The reasons of checkpoints that count for less than others.
+const (
+	reasonDue = "due" // a newer one may overtake it
+	reasonEnd = "end" // what a program ends with; it counts if the exit status is 0
+)
 
 // ParseEvent reads one line.
 func ParseEvent(line []byte) (Event, error) {

@@ -171,12 +171,11 @@ func (s *seat) begin(now time.Time) {
 	s.meter.begin(now)
 }
 
-// shared reports whether others had seats during the attempt, or only a part of
-// the device was this one's to use.
-func (s *seat) shared() bool {
+// crowded reports whether others had seats during the attempt.
+func (s *seat) crowded() bool {
 	s.seats.mu.Lock()
 	defer s.seats.mu.Unlock()
-	return s.most > 1 || s.fraction > 0
+	return s.most > 1
 }
 
 // evicted reports whether the seat was taken away.

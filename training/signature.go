@@ -80,9 +80,35 @@ func recognise(text string) (end outcome, ok bool) {
 	return outcome{}, false
 }
 
+// tracebackHead begins a traceback.
+const tracebackHead = "Traceback (most recent call last):"
+
+// lastRaised returns what tells why a program has ended: its last traceback, if
+// text ends with one, with those of the exceptions that led to it. What it has
+// said before, it has coped with. A traceback that only tells of a child's end, as
+// launchers print it, leaves the word to the child: then it is the whole text.
+func lastRaised(text string) string {
+	trace, ok := traceback(text)
+	if !ok || regexp.MustCompile(relayed).MatchString(trace) {
+		return text
+	}
+	i := strings.LastIndex(text, tracebackHead)
+	for i >= 0 && regexp.MustCompile(ledTo).MatchString(text[:i]) {
+		i = strings.LastIndex(text[:i], tracebackHead)
+	}
+	return text[max(0, i):]
+}
+
+// relayed is a line of a traceback about another process, and ledTo what stands
+// between an exception and the one that it has led to.
+const (
+	relayed = `(?m)^(\w+\.)*(CalledProcessError|ChildFailedError|ProcessExitedException)\b`
+	ledTo   = `(During handling of the above exception, another exception occurred|The above exception was the direct cause of the following exception):\s*$`
+)
+
 // traceback returns the last Python traceback in text, if text ends with one.
 func traceback(text string) (trace string, ok bool) {
-	i := strings.LastIndex(text, "Traceback (most recent call last):")
+	i := strings.LastIndex(text, tracebackHead)
 	if i < 0 {
 		return "", false
 	}

@@ -280,13 +280,15 @@ func (s *Supervisor) note(model, text string) {
 	})
 }
 
-// Mirrored says that the store has a checkpoint. It may be called from any
-// goroutine, at any time.
-func (s *Supervisor) Mirrored(model string, step int64, durability string) {
-	s.copies.heard(model, step, durability)
+// Mirrored says that the store has a checkpoint of a step, or the final one made
+// of it: that is a copy of its own. It may be called from any goroutine, at any
+// time.
+func (s *Supervisor) Mirrored(model string, step int64, final bool, durability string) {
+	s.copies.heard(model, saved{step, final}, durability)
 	s.change(func(st *Status) {
 		for i := range st.Models {
-			if m := &st.Models[i]; m.Name == model && m.Checkpoint != nil && m.Checkpoint.Step == step {
+			m := &st.Models[i]
+			if m.Name == model && m.Checkpoint != nil && m.Checkpoint.Step == step && (m.State == ModelDone) == final {
 				m.Checkpoint.Durability = durability
 			}
 		}

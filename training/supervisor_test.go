@@ -295,11 +295,11 @@ func TestAPauseKeepsWhatWasHandedOverAndSaysHowToGoOn(t *testing.T) {
 func TestNewsOfTheStore(t *testing.T) {
 	r := create(t, trainingtest.Model("a", "hello", "restore", "train 2 every 10", "checkpoint asked", "await gate", "train 4 every 10", "finish"))
 	s, v := supervisor(t, r)
-	s.Mirrored("a", 2, "mirrored")
+	s.Mirrored("a", 2, false, "mirrored")
 	require.NoFileExists(t, filepath.Join(r.Dir(), "state.json"))
 	v.FailOn = func(call string, c training.Checkpoint) error {
 		if call == "finish" {
-			go s.Mirrored("a", 2, "mirrored") // of an older one; from another goroutine
+			go s.Mirrored("a", 2, false, "mirrored") // of an older one; from another goroutine
 		}
 		return nil
 	}
@@ -307,15 +307,15 @@ func TestNewsOfTheStore(t *testing.T) {
 	go func() { worked <- s.Work(t.Context()) }()
 	until(t, "the checkpoint", func() bool { st := status(t, r); return st.Models[0].Checkpoint != nil })
 	require.Equal(t, "local", status(t, r).Models[0].Checkpoint.Durability)
-	s.Mirrored("a", 3, "mirrored")
-	s.Mirrored("b", 2, "mirrored")
-	s.Mirrored("a", 2, "handed")
+	s.Mirrored("a", 3, false, "mirrored")
+	s.Mirrored("b", 2, false, "mirrored")
+	s.Mirrored("a", 2, false, "handed")
 	until(t, "the news", func() bool { return status(t, r).Models[0].Checkpoint.Durability == "handed" })
 	release(t, r)
 	require.NoError(t, <-worked)
 	before, err := os.ReadFile(filepath.Join(r.Dir(), "state.json"))
 	require.NoError(t, err)
-	s.Mirrored("a", 4, "mirrored")
+	s.Mirrored("a", 4, false, "mirrored")
 	after, err := os.ReadFile(filepath.Join(r.Dir(), "state.json"))
 	require.NoError(t, err)
 	require.Equal(t, string(before), string(after), "it may be the next supervisor's by now")

@@ -127,3 +127,35 @@ func TestADiskThatIsReallyFullBetweenTwoModels(t *testing.T) {
 	requireExact(t, r, "a", 5)
 	requireExact(t, r, "b", 5)
 }
+
+// The disk is full when a worker says that it goes on from an earlier step than
+// was thought: the metrics are cut there once there is room, and none is lost.
+func TestADiskThatIsReallyFullWhenMetricsAreCut(t *testing.T) {
+	dir := smallDisk(t, "1m")
+	r := createPlan(t, dir, trainingtest.Plan("digits", trainingtest.Model("a",
+		"hello", "@1 restore", "@1 train 2 every 1", "@1 signal KILL",
+		"touch here", "await gate", `event {"event":"restored","step":1}`, `event {"event":"metrics","step":1,"time":1,"values":{"loss":7}}`)))
+	s, _ := supervisor(t, r)
+	filled := make(chan string, 1)
+	var waits atomic.Int64
+	s.Sleep = func(ctx context.Context, _ time.Duration) error {
+		if waits.Add(1) == 3 {
+			os.Remove(<-filled) //nolint:errcheck // without it the test takes too long
+		}
+		return ctx.Err()
+	}
+	worked := make(chan error, 1)
+	ctx, cancel := context.WithTimeout(t.Context(), limit)
+	defer cancel()
+	go func() { worked <- s.Work(ctx) }()
+	reached(t, r)
+	filled <- fill(t, dir)
+	release(t, r)
+	require.NoError(t, <-worked)
+	require.Equal(t, []training.Cause{training.CauseKilled, training.CauseDone}, causes(t, r))
+	points, err := r.Metrics("a")
+	require.NoError(t, err)
+	require.Len(t, points, 2)
+	require.Equal(t, int64(0), points[0].Step)
+	require.Equal(t, map[string]any{"loss": 7.0}, points[1].Values)
+}

@@ -106,6 +106,37 @@ func TestAMachineWithoutMemoryCutsTheLoaders(t *testing.T) {
 	require.Equal(t, []string{"16", "16", "16"}, lines(t, filepath.Join(r.Dir(), "a.batch_size")))
 }
 
+// Steps that are lost again are no progress: what ends each attempt in the same
+// place, before a checkpoint, is counted in a row.
+func TestStepsThatAreLostAgainForgiveNothing(t *testing.T) {
+	scattered := "fail user OutOfMemoryError CUDA out of memory. Tried to allocate 100.00 MiB. GPU 0 has a total capacity of 14.75 GiB of which 1.00 MiB is free. Of the allocated memory 9.90 GiB is allocated by PyTorch, and 4.00 GiB is reserved by PyTorch but unallocated."
+	for name, test := range map[string]struct {
+		trouble  string
+		attempts int
+		state    training.RunState
+		says     string
+	}{
+		"hangs":         {"hang", 3, training.RunFailed, "It hung 3 times in a row without a new checkpoint."},
+		"kills":         {"signal KILL", 20, training.RunFailed, "It was killed 20 times in a row without a new checkpoint. Save more often (--checkpoint-every)"},
+		"a full disk":   {"fail disk_full OSError no", 9, training.RunFailed, "perhaps it writes to another disk"},
+		"a lost device": {"fail device_lost X y", 2, training.RunPaused, "the GPU is gone"},
+		"pieces":        {"when batch_size > 15: " + scattered, 3, training.RunDone, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := trainingtest.Plan("digits", trainingtest.Model("a", "hello", "restore", "train 4 every 4", "train 6 every 100", test.trouble, "finish"))
+			p.Settings.HangAfter = 0.5
+			r := createPlan(t, t.TempDir(), p)
+			s, _ := supervisor(t, r)
+			s.Free = func(string) (uint64, uint64, error) { return 1 << 40, 1 << 40, nil }
+			status, _ := finish(t, s) // its error is in the state
+			require.Equal(t, test.state, status.State)
+			a := model(t, status, "a")
+			require.Equal(t, test.attempts, a.Attempts)
+			require.Contains(t, a.Error, test.says)
+		})
+	}
+}
+
 func TestALostDevicePausesTheRun(t *testing.T) {
 	r := create(t, trainingtest.Model("a", "hello", "fail user RuntimeError CUDA error: uncorrectable ECC error encountered"), trainingtest.Model("b", trainingtest.Good("2", "1")...))
 	status, err := work(t, r)

@@ -19,6 +19,7 @@ type evidence struct {
 	paused   bool // it said that it saved and ends
 	complete bool // its last progress was the last step
 	asked    bool // we asked it to pause
+	abrupt   bool // if its status is 0: before its end
 
 	exit     int    // -1 if a signal ended it
 	signal   string // its name, or empty
@@ -55,6 +56,9 @@ func (e evidence) judge() outcome {
 	case e.exit == 0 && !e.paused:
 		if e.asked && !e.complete { // a program that ends politely when it is asked to
 			return outcome{cause: CausePaused}
+		}
+		if e.abrupt && e.unsaved == nil {
+			return outcome{cause: CauseCrash, message: "it ended with status 0 before its end (os._exit, say), so its last state is lost. Call job.finish before that"}
 		}
 		return e.saved(outcome{cause: CauseDone})
 	case e.asked:
@@ -138,7 +142,7 @@ func (e evidence) ended() outcome {
 		}
 		return outcome{cause: CauseKilled, message: "its process was ended by a signal from outside: " + signal}
 	}
-	if end, known := recognise(e.said); known && end.cause != CauseError {
+	if end, known := recognise(lastRaised(e.said)); known && end.cause != CauseError {
 		end.message = plainly(end)
 		return end
 	}

@@ -31,6 +31,10 @@ func TestVerdicts(t *testing.T) {
 		"finished while we asked for a pause": {evidence{finished: &Event{}, asked: true}, CauseDone, ""},
 		"finished, its result unsaved":        {evidence{finished: &Event{}, unsaved: errors.New("input/output error")}, CauseCrash, "input/output error"},
 		"finished, the disk full":             {evidence{finished: &Event{}, unsaved: full}, CauseDiskFull, "no space left"},
+		"it ended before its end":             {evidence{abrupt: true}, CauseCrash, "Call job.finish"},
+		"before its end, and unsaved":         {evidence{abrupt: true, unsaved: errors.New("input/output error")}, CauseCrash, "input/output error"},
+		"finished, and ended at once":         {evidence{abrupt: true, finished: &Event{}}, CauseDone, ""},
+		"asked to pause, and ended at once":   {evidence{abrupt: true, asked: true}, CausePaused, ""},
 		"an early checkpoint unsaved":         {evidence{exit: 1, unsaved: errors.New("input/output error")}, CauseCrash, "status 1"},
 
 		"it paused":                         {evidence{paused: true, exit: exitPaused, asked: true}, CausePaused, ""},
@@ -60,6 +64,12 @@ func TestVerdicts(t *testing.T) {
 		"a traceback in its log":           {evidence{exit: 1, said: "Traceback (most recent call last):\nImportError: no torch\n"}, CauseError, "ImportError: no torch"},
 		"a lack of memory in its log":      {evidence{exit: 1, said: "Traceback (most recent call last):\ntorch.OutOfMemoryError: CUDA out of memory. Tried to allocate 540.00 MiB."}, CauseDeviceOOM, "540 MiB"},
 		"no kernel image, in its log":      {evidence{exit: 1, said: "Traceback (most recent call last):\nRuntimeError: no kernel image is available"}, CauseError, "no kernel image"},
+		"an error after it had coped":      {evidence{exit: 1, said: "CUDA out of memory. Tried to allocate 1 GiB\nsmaller batch\nTraceback (most recent call last):\n  File \"t.py\", line 3\nValueError: no\n"}, CauseError, "ValueError: no"},
+		"a full disk it had coped with":    {evidence{exit: 1, said: "No space left on device, going on\n" + raisedText("KeyError: 'x'")}, CauseError, "KeyError"},
+		"a lack of memory behind an error": {evidence{exit: 1, said: raisedText("RuntimeError: CUDA out of memory.") + "\nDuring handling of the above exception, another exception occurred:\n\n" + raisedText("TrainError: step 3")}, CauseDeviceOOM, "ran out of memory"},
+		"the cause of an error":            {evidence{exit: 1, said: raisedText("MemoryError") + "\nThe above exception was the direct cause of the following exception:\n\n" + raisedText("TrainError: step 3")}, CauseHostOOM, "not the GPU"},
+		"a launcher tells of its child":    {evidence{exit: 1, said: raisedText("RuntimeError: CUDA out of memory.") + raisedText("subprocess.CalledProcessError: Command 'x' returned non-zero exit status 1.")}, CauseDeviceOOM, "ran out of memory"},
+		"a launcher, a child's error":      {evidence{exit: 1, said: raisedText("ValueError: no") + raisedText("subprocess.CalledProcessError: Command 'x' returned non-zero exit status 1.")}, CauseError, "CalledProcessError"},
 		"it crashed":                       {segv, CauseCrash, "segmentation fault"},
 		"it aborted for lack of memory":    {evidence{exit: -1, signal: "aborted", own: true, said: "what():  std::bad_alloc"}, CauseHostOOM, "not the GPU"},
 		"a shell says it crashed":          {evidence{exit: 139}, CauseCrash, "segmentation fault"},
@@ -89,6 +99,11 @@ func TestVerdicts(t *testing.T) {
 			assert.Equal(t, test.known.signal, end.signal)
 		})
 	}
+}
+
+// raisedText is how Python prints an exception.
+func raisedText(last string) string {
+	return "Traceback (most recent call last):\n  File \"t.py\", line 3, in <module>\n    train()\n" + last + "\n"
 }
 
 func TestShortDurations(t *testing.T) {

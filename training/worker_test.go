@@ -133,7 +133,7 @@ func TestAHangIsEndedAndTriedAgain(t *testing.T) {
 		training.CauseHang, training.CauseDone,
 		training.CauseHang, training.CauseHang, training.CauseHang,
 	}, causes(t, r))
-	require.Equal(t, "it gave no sign of life for 300ms and was ended. It hung 3 times in a row without getting any further.", model(t, status, "b").Error)
+	require.Equal(t, "it gave no sign of life for 300ms and was ended. It hung 3 times in a row without a new checkpoint.", model(t, status, "b").Error)
 }
 
 // A stopped process cannot be asked, and is ended all the same.

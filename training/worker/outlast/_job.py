@@ -75,7 +75,8 @@ class Job:
         self._in_loop = False
         self._in_body = False
         self._said_restored = False
-        self._finished = self._sealing = False
+        self._finished = self._paused = self._sealing = False
+        self._managed = False  # its code is run by us, and what it ends with is sealed by us
 
     def __repr__(self) -> str:
         return f"<outlast job {self.run}/{self.name}, attempt {self.attempt}, step {self._step}>"
@@ -231,9 +232,9 @@ class Job:
         self._events.send("progress", step=self._step, total=self._total)
 
     def log(self, **metrics: Any) -> None:
-        """Notes numbers for this step; several calls in one step are one entry."""
+        """Notes numbers for this step, which is noted by itself; several calls in one step are one entry."""
         self._settle()
-        self._pending.update(_numbers.plain(metrics))
+        self._pending.update(_numbers.logged(metrics))
         self._last.update(self._pending)
 
     def _flush_metrics(self) -> None:
@@ -256,7 +257,7 @@ class Job:
 
     def _save(self, reason: str) -> None:
         self._pace.saved(self._step)
-        self._sealing = reason == "final"
+        self._sealing = reason == "final" or (reason == "end" and self._step == self._total)
         if self._stage:
             self._stage.put(self._step, reason, self._fill, self._estimate)
 
@@ -282,6 +283,7 @@ class Job:
         }
 
     def _pause(self) -> None:
+        self._paused = True
         self._events.send("paused", step=self._step)
         raise Pause
 
@@ -298,6 +300,19 @@ class Job:
         self._progress()
         self._events.send("finish", step=self._step, metrics=self._last, **_failure.peak())
         self._finished = True
+
+    def _end(self) -> None:
+        """Hands over what a program of its own ends with.
+
+        It is no finish: the supervisor takes it if the program's status is 0.
+        """
+        if self._managed or self._finished or self._paused or not (self._looped or self._tracked):
+            return
+        self._settle()
+        self._say_restored()
+        self._flush_metrics()
+        self._save("end")
+        self._progress()
 
     def callback(self, trainer: str) -> Any:
         """The adapter for a trainer: ``"transformers"``, ``"lightning"`` or ``"keras"``.

@@ -17,6 +17,26 @@ def whole(value: Any, call: str) -> int:
         ) from None
 
 
+# What each line of metrics says itself.
+TAKEN = ("step", "time")
+
+
+def free(name: str) -> str:
+    """The name for a metric that a trainer calls so."""
+    return f"logged_{name}" if name in TAKEN else name
+
+
+def logged(metrics: dict[str, Any]) -> dict[str, Any]:
+    """The metrics of one step as plain numbers."""
+    for name in TAKEN:
+        if name in metrics:
+            raise ValueError(
+                f"job.log({name}=...): every line of metrics has its step and its time already. "
+                f"Log it under another name, such as {free(name)}."
+            )
+    return plain(metrics)
+
+
 def plain(metrics: dict[str, Any]) -> dict[str, Any]:
     """The metrics as plain numbers."""
     return {name: _plain(name, value) for name, value in metrics.items()}

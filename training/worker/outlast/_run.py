@@ -25,6 +25,7 @@ def main(path: str) -> int:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(line_buffering=True)
     job = _start.job()
+    job._managed = True
     files = [*code["shared"], code["path"]]
     if code["kind"] == "script":
         sys.argv = [code["path"]]

@@ -147,7 +147,8 @@ class Server:
 
     def _fork(self) -> dict[str, Any] | None:
         """Makes a spare; in that, returns its order."""
-        # A request to pause that comes before the worker can hear it has to wait.
+        # A request to pause that comes before the worker can hear it is not ignored
+        # as it is here: it ends the worker once these are let through, before any work.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, (*IGNORED, signal.SIGCHLD))
         server = os.getpid()
         sys.stdout.flush()

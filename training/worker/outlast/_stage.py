@@ -56,7 +56,7 @@ class Stage:
         try:
             path = self._in_memory(name, fill, estimate) or self._write(self._folder, name, fill)
         except BaseException as error:
-            if reason == "final" or _failure.kind(error) != "disk_full":
+            if reason in ("final", "end") or _failure.kind(error) != "disk_full":
                 raise
             self._say_full(step, error)
             return False

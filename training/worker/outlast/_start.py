@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from . import _checkpoint, _imports, _loaders, _rng
+from . import _checkpoint, _failure, _imports, _loaders, _rng
 from ._events import PROTOCOL, Events
 from ._job import Job
 
@@ -49,7 +50,19 @@ def _worker(spec: dict[str, Any]) -> Job:
     if threads := spec.get("threads"):  # a fork's torch was imported when nobody knew
         _imports.after("torch", lambda torch: torch.set_num_threads(threads))
     _loaders.limit(spec.get("loader_workers"))
+    atexit.register(_end, made, os.getpid())
     return made
+
+
+def _end(made: Job, pid: int) -> None:
+    """Python ends, or a fork of it. Where an exception ends it there is no state worth keeping."""
+    if os.getpid() != pid or hasattr(sys, "last_value"):
+        return
+    try:
+        made._end()
+    except BaseException as error:  # the exit status would not show it
+        made._events.send("failed", **_failure.describe(error, error.__traceback__))
+        raise
 
 
 def sealed(made: Job) -> bool:

@@ -105,7 +105,8 @@ def _into(path: str, old: Any, new: Any, device: str | None) -> Any:
     """Writes new into old if that is possible; returns what is to stand there."""
     how = kind(old)
     if how == "state_dict":
-        old.load_state_dict(new)
+        if not _was_off(old, new):
+            old.load_state_dict(new)
         return old
     if how == "generator":
         _rng.set_state_of(old, new)
@@ -125,6 +126,12 @@ def _into(path: str, old: Any, new: Any, device: str | None) -> Any:
         old[:] = parts
         return old
     return _to(new, device) if device else new
+
+
+def _was_off(old: Any, new: Any) -> bool:
+    # A gradient scaler that is off has the state {}, and one that is on, as on a
+    # GPU without bf16, refuses that: it begins as it is.
+    return isinstance(new, dict) and not new and hasattr(old, "is_enabled") and old.is_enabled()
 
 
 def _copy(path: str, how: str, old: Any, new: Any) -> Any:

@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import _numbers
+
 if TYPE_CHECKING:
     from ._job import Job
 
@@ -69,7 +71,7 @@ class Adapter:
             if hasattr(value, "item") and getattr(value, "size", 1) != 0:
                 value = value.item()
             if isinstance(value, (int, float, str)):
-                numbers[name] = value
+                numbers[_numbers.free(name)] = value
         self.job._last = {**self.job._last, **numbers}
         # What comes after a step was told is a summary: it belongs to the model.
         if numbers and step > self._told:

@@ -161,6 +161,31 @@ def test_another_shape_is_refused_not_broadcast(tmp_path: Path) -> None:
         restored(tmp_path, state, array=numpy.zeros(4))
 
 
+# On a GPU that has bf16 there is nothing to scale; the next one may have fp16 only.
+@pytest.mark.parametrize("was", [False, True], ids=["was off", "was on"])
+@pytest.mark.parametrize("now", [False, True], ids=["is off", "is on"])
+def test_a_gradient_scaler_comes_back_also_for_another_precision(
+    was: bool, now: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not hasattr(torch.amp, "GradScaler"):
+        monkeypatch.setattr("torch.cuda.amp.grad_scaler.amp_definitely_not_available", lambda: False)
+
+    def scaler(on: bool, scale: float) -> Any:
+        if hasattr(torch.amp, "GradScaler"):
+            return torch.amp.GradScaler("cpu", init_scale=scale, enabled=on)
+        return torch.cuda.amp.GradScaler(init_scale=scale, enabled=on)
+
+    state = saved(tmp_path, scaler=scaler(was, 4.0))
+    found = restored(tmp_path, state, scaler=scaler(now, 8.0))["scaler"]
+    assert found.get_scale() == (1.0 if not now else 4.0 if was else 8.0)
+
+
+def test_a_module_without_its_state_is_refused(tmp_path: Path) -> None:
+    state = saved(tmp_path, model=torch.nn.Identity())
+    with pytest.raises(RuntimeError, match="Missing key"):
+        restored(tmp_path, state, model=torch.nn.Linear(2, 1))
+
+
 @pytest.mark.parametrize(
     "value", [0.5, "text", torch.nn.Linear, object(), (1, 2), numpy.array([object()])], ids=lambda v: type(v).__name__
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from pathlib import Path
 
 import worker_rig
 
@@ -50,3 +52,58 @@ def test_a_pause_in_the_last_step_lets_the_program_end(run: Run) -> None:
     assert ended.status == 0
     assert ended.kinds[-1] == "finish"
     assert "paused" not in ended.kinds
+
+
+# A program that nobody runs for it, as the command of a plan.
+OWN = "import outlast, os, sys\njob = outlast.job()\n" + PROGRAM.replace("job.finish(loss=loss)", "seen.append(loss)")
+
+
+def reasons(ended: worker_rig.Ended) -> list[tuple[int, str]]:
+    return [(e["step"], e["reason"]) for e in ended.all("checkpoint")]
+
+
+def test_a_program_of_its_own_hands_over_what_it_ends_with(run: Run) -> None:
+    ended = run(OWN, kind="command", checkpoint_every={"steps": 2})
+    assert ended.status == 0
+    assert reasons(ended) == [(2, "due"), (4, "end")]
+    assert ended.events[-1] == {"event": "progress", "step": 4, "total": 4}
+    folder = Path(ended.checkpoint["path"])
+    assert json.loads((folder / "seen.json").read_text()) == [0, 1, 2, 3, 0.25]
+
+    # The supervisor took it over, and died before it could seal it.
+    again = run(OWN, kind="command", checkpoint=ended.checkpoint)
+    assert again.output == ""
+    assert again.one("finish")["metrics"] == {"loss": 0.25}
+
+
+def test_a_program_of_its_own_that_stops_early_goes_on_there(run: Run) -> None:
+    early = OWN.replace("    loss = ", "    if step == 2: break\n    loss = ")
+    ended = run(early, kind="command")
+    assert reasons(ended) == [(3, "end")]
+    again = run(OWN, kind="command", checkpoint=ended.checkpoint)
+    assert again.output == "ran\n", "it was no end of training"
+
+
+def test_where_a_program_of_its_own_does_not_end_well_there_is_no_end(run: Run) -> None:
+    finished = run(OWN + "\njob.finish()", kind="command")
+    assert reasons(finished) == [(4, "final")]
+    paused = run(OWN, kind="command", params={"pause_in": 1})
+    assert (paused.status, reasons(paused)) == (75, [(2, "pause")])
+    raised = run(OWN + "\nraise ValueError", kind="command")
+    assert (raised.status, reasons(raised)) == (1, [])
+    unused = run("import outlast\noutlast.job().params", kind="command")
+    assert (unused.status, reasons(unused)) == (0, [])
+
+
+def test_a_fork_of_a_program_has_no_end_of_its_own(run: Run) -> None:
+    ended = run(OWN + "\nif os.fork() == 0: sys.exit(0)\nos.wait()", kind="command")
+    assert reasons(ended) == [(4, "end")]
+    assert len(list(Path(ended.checkpoint["path"]).parent.iterdir())) == 1
+
+
+def test_an_end_that_cannot_be_handed_over_is_a_failure(run: Run) -> None:
+    ended = run(OWN + "\nseen.append(lambda: None)", kind="command")
+    failed = ended.one("failed")
+    assert failed["kind"] == "user"
+    assert "seen" in failed["message"]
+    assert failed["message"] in ended.output

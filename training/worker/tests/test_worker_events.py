@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import worker_rig
 from outlast._events import Events
 
@@ -44,6 +45,14 @@ def test_every_step_has_one_entry_of_metrics_under_its_own_number(run: Run) -> N
         "job.finish(accuracy=1)"
     )
     assert ended.metrics == [(s, {"loss": 1 / (s + 1), "kind": "late"}) for s in range(4)]
+
+
+@pytest.mark.parametrize("name", ["step", "time"])
+def test_what_each_line_says_itself_cannot_be_logged(name: str, run: Run) -> None:
+    failed = run(f"for step in job.steps(1): job.log({name}=7)").one("failed")
+    assert failed["type"] == "ValueError"
+    assert f"job.log({name}=...)" in failed["message"]
+    assert f"such as logged_{name}" in failed["message"]
 
 
 def test_a_step_without_metrics_has_no_entry(run: Run) -> None:

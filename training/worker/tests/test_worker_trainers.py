@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 import trainer_programs
 import worker_rig
+from outlast._job import Job
+from outlast._trainers import Adapter
 from resume_rig import write_manifest
 
 Run = Callable[..., worker_rig.Ended]
@@ -68,6 +70,17 @@ def test_the_final_model_of_transformers_is_read_by_transformers(run: Run, tmp_p
     from transformers import AutoModelForCausalLM
 
     assert AutoModelForCausalLM.from_pretrained(final).config.n_layer == 2
+
+
+def test_what_a_trainer_calls_step_or_time_is_renamed(tmp_path: Path) -> None:
+    events = worker_rig.Recorder()
+    adapter = Adapter(Job(worker_rig.spec(tmp_path), events))
+    adapter.log(0, {"step": 3, "time": 0.5, "epoch": 1.0})
+    adapter.flush()
+    (metrics,) = events.events
+    assert metrics["step"] == 0
+    assert metrics["values"] == {"logged_step": 3, "logged_time": 0.5, "epoch": 1.0}
+    assert adapter.job._last == metrics["values"]
 
 
 def test_an_unknown_trainer_is_refused(run: Run) -> None:

@@ -127,6 +127,7 @@ class Worker:
         code = {"kind": kind, "path": main, "shared": before}
         (folder / "staging").mkdir()
         (folder / "job.json").write_text(json.dumps(spec(folder, code=code, **job)))
+        what = [main] if kind == "command" else ["-m", "outlast", folder / "job.json"]
 
         self._changed = threading.Condition()
         self._events: list[dict[str, Any]] = []
@@ -135,7 +136,7 @@ class Worker:
         events, theirs = os.pipe()
         with self._output.open("wb") as log:
             self.process = subprocess.Popen(
-                [*python, "-m", "outlast", folder / "job.json"],
+                [*python, *what],
                 cwd=folder,
                 env=environment(
                     OUTLAST_JOB=str(folder / "job.json"),
