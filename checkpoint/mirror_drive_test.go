@@ -3,6 +3,7 @@ package checkpoint_test
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,4 +34,23 @@ func TestRequestsOfACheckpointInTheDrive(t *testing.T) {
 	require.Zero(t, server.Count(drivetest.OpDownload))
 	require.Equal(t, 2, server.Count(drivetest.OpGet))
 	require.Equal(t, 4, server.Count(drivetest.OpCreate))
+}
+
+// A large log that Drive loses the first bytes of is sent again at once: it is
+// read from the disk, which can go back.
+func TestLargeRecordIsReadAgain(t *testing.T) {
+	const mib = 1 << 20
+	server := drivetest.Start(t, drivetest.Options{})
+	store, err := drive.New(t.Context(), drive.Config{
+		Folder: "Outlast", Endpoint: server.URL, Journal: filepath.Join(t.TempDir(), "journal"), Pause: time.Millisecond, Chunk: mib,
+	})
+	require.NoError(t, err)
+	defer store.Close() //nolint:errcheck // nothing depends on it
+	r := newRig(t, store, 1)
+	write(t, r.Dir, files{"ledger.jsonl": strings.Repeat("{}\n", 4*mib)})
+	server.Inject(drivetest.Fault{Op: drivetest.OpSend, Kind: drivetest.Expire404, Skip: 10})
+	w := takeOver(t, r, "a")
+	w.flush(t)
+	require.Equal(t, 2, server.Count(drivetest.OpOpen))
+	require.Equal(t, 1, server.Injected(drivetest.Expire404))
 }

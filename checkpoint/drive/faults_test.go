@@ -3,6 +3,7 @@ package drive_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"sync"
 	"testing"
 	"time"
@@ -267,4 +268,33 @@ func (c *changingFile) ReadAt(p []byte, offset int64) (int, error) {
 		c.once.Do(func() { c.content[len(c.content)-1] ^= 1 })
 	}
 	return c.Reader.ReadAt(p, offset)
+}
+
+// A reader that cannot go back goes on with what an earlier process has sent: it
+// reads up to there, in its first window or far behind it.
+func TestStreamGoesOnWithAnEarlierSession(t *testing.T) {
+	for _, sent := range []int{3, 12} {
+		t.Run(fmt.Sprintf("%d MiB", sent), func(t *testing.T) {
+			server := drivetest.Start(t, drivetest.Options{})
+			cfg := config(server)
+			cfg.Journal, cfg.Tries = journal(t), 3
+			content := random(20*mib, 1)
+			once := func() (checkpoint.Durability, error) {
+				s, err := drive.New(t.Context(), cfg)
+				require.NoError(t, err)
+				defer s.Close() //nolint:errcheck // nothing depends on it
+				return s.Put(t.Context(), "file", struct{ io.Reader }{bytes.NewReader(content)}, digestOf(content))
+			}
+			server.Inject(drivetest.Fault{Op: drivetest.OpSend, Kind: drivetest.Unavailable, Skip: sent, Times: cfg.Tries})
+			_, err := once()
+			require.Error(t, err)
+			server.ResetCounts()
+			d, err := once()
+			require.NoError(t, err)
+			require.Equal(t, checkpoint.Mirrored, d)
+			require.Zero(t, server.Count(drivetest.OpOpen), "the upload was begun again")
+			require.Equal(t, 20-sent, server.Count(drivetest.OpSend))
+			requireHas(t, open(t, config(server)), "file", content)
+		})
+	}
 }
