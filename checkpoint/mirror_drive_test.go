@@ -54,3 +54,29 @@ func TestLargeRecordIsReadAgain(t *testing.T) {
 	require.Equal(t, 2, server.Count(drivetest.OpOpen))
 	require.Equal(t, 1, server.Injected(drivetest.Expire404))
 }
+
+// While no listing shows yet that another runtime has taken the run over, the
+// one before it is fenced all the same.
+func TestListingsThatLagDoNotHideATakeover(t *testing.T) {
+	const lag = time.Hour
+	server := drivetest.Start(t, drivetest.Options{Lag: lag, ListLag: lag})
+	open := func() *drive.Store {
+		s, err := drive.New(t.Context(), drive.Config{Folder: "Outlast", Endpoint: server.URL, Pause: time.Millisecond})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, s.Close()) })
+		return s
+	}
+	a := takeOver(t, newRig(t, open(), 3), "a")
+	a.save(t, 10, "a")
+	a.flush(t)
+	server.Advance(2 * lag)
+	b, _ := onAnother(t, open(), "b")
+	b.flush(t)
+
+	a.save(t, 20, "a")
+	require.Error(t, a.mirror.Flush(t.Context()))
+	a.requireFenced(t, b)
+	b.save(t, 30, "b")
+	b.flush(t)
+	require.Contains(t, b.said(), "cnn 30 mirrored")
+}

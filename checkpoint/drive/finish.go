@@ -86,8 +86,7 @@ func (u *put) undo(ctx context.Context, o object) {
 // made a version, and ours comes after it.
 func (u *put) claim(ctx context.Context) (object, error) {
 	s := u.store
-	id := u.made.ID
-	o, err := s.confirm(ctx, u.path, id)
+	o, err := s.confirm(ctx, u.path, u.made)
 	if err == nil && o.holds(u.want) {
 		u.made = o
 		return o, nil
@@ -95,10 +94,7 @@ func (u *put) claim(ctx context.Context) (object, error) {
 	if err != nil && !isNotFound(err) {
 		return object{}, err
 	}
-	if isNotFound(err) { // made, and deleted again: the id is used up
-		s.index.bury(id)
-	}
-	u.forget()
+	u.forget() // an id whose object was deleted again is used up: confirm has noted that
 	u.made = object{}
 	return object{}, nil
 }

@@ -159,7 +159,7 @@ func (u *put) present(ctx context.Context) (object, error) {
 	if len(versions) == 0 || !versions[0].holds(u.want) {
 		return object{}, nil
 	}
-	o, err := u.store.confirm(ctx, u.path, versions[0].ID)
+	o, err := u.store.confirm(ctx, u.path, versions[0])
 	if errors.Is(err, checkpoint.ErrNotFound) {
 		return object{}, nil
 	}
