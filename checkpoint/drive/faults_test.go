@@ -75,6 +75,22 @@ func requireOvercome(t *testing.T, fault drivetest.Fault) {
 	require.Len(t, files(server), 2)
 }
 
+// The id that was settled for the next version was not used for too long, as
+// those in stock: the version gets another one.
+func TestIDsThatLieAboutForTooLong(t *testing.T) {
+	for name, content := range map[string][]byte{"small": []byte("new"), "large": random(5*mib, 1)} {
+		t.Run(name, func(t *testing.T) {
+			server := drivetest.Start(t, drivetest.Options{})
+			s := open(t, config(server))
+			put(t, s, "run/file", []byte("old"))
+			server.ExpireIDs()
+			put(t, s, "run/file", content)
+			requireHas(t, open(t, config(server)), "run/file", content)
+			require.Len(t, files(server)["Outlast/tests/run/file"], 1)
+		})
+	}
+}
+
 // A session that is lost near its end costs the bytes that it had, and no more:
 // what Drive takes of them the second time is no failure.
 func TestSessionLostLateBeginsAgain(t *testing.T) {
