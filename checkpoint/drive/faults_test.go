@@ -286,6 +286,34 @@ func (c *changingFile) ReadAt(p []byte, offset int64) (int, error) {
 	return c.Reader.ReadAt(p, offset)
 }
 
+// A session of an earlier process that answers questions, but takes nothing, is
+// dropped. That Drive takes nothing from anybody is no fault of the session.
+func TestSessionThatTakesNothingIsDropped(t *testing.T) {
+	for kind, opens := range map[drivetest.Kind]int{drivetest.Unavailable: 1, drivetest.UserRateLimit: 0} {
+		t.Run(string(kind), func(t *testing.T) {
+			server := drivetest.Start(t, drivetest.Options{})
+			cfg := config(server)
+			cfg.Journal, cfg.Tries = journal(t), 3
+			content := random(6*mib, 1)
+			once := func() error {
+				s, err := drive.New(t.Context(), cfg)
+				require.NoError(t, err)
+				defer s.Close() //nolint:errcheck // nothing depends on it
+				_, err = s.Put(t.Context(), "file", bytes.NewReader(content), digestOf(content))
+				return err
+			}
+			server.Inject(drivetest.Fault{Op: drivetest.OpSend, Kind: kind, Skip: 4, Times: 2 * cfg.Tries})
+			require.Error(t, once(), "it has moved, and is kept")
+			server.ResetCounts()
+			require.Error(t, once(), "it has not")
+			require.Zero(t, server.Count(drivetest.OpOpen))
+			require.NoError(t, once())
+			require.Equal(t, opens, server.Count(drivetest.OpOpen))
+			requireHas(t, open(t, config(server)), "file", content)
+		})
+	}
+}
+
 // A reader that cannot go back goes on with what an earlier process has sent: it
 // reads up to there, in its first window or far behind it.
 func TestStreamGoesOnWithAnEarlierSession(t *testing.T) {

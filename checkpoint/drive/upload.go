@@ -36,7 +36,7 @@ type upload struct {
 	offset  int64                // bytes that Drive has
 	asked   bool                 // offset is what Drive said, and nothing was sent since
 	best    int64                // largest offset so far, in whatever session
-	moved   bool                 // it grew
+	moved   bool                 // it grew by what was sent
 	chunk   int64                // bytes of the next request
 	sent    bool                 // since offset was known last
 	tries   *tries
@@ -55,8 +55,7 @@ func (u *upload) run(ctx context.Context) (*driveapi.File, error) {
 			continue
 		}
 		err = u.recover(ctx, err)
-		var answer *googleapi.Error
-		if errors.As(err, &answer) && !u.moved { // Drive is there, and this session leads nowhere
+		if judged(err, passing) && !u.moved { // Drive is there, and this session leads nowhere
 			u.opened("")
 		}
 		if err != nil {
@@ -193,7 +192,7 @@ func (u *upload) believe(has string, answer bool) error {
 	sent, grew := u.sent, offset > u.offset
 	u.offset, u.asked, u.sent = offset, true, false
 	if offset > u.best { // a session that expires again and again gets no farther than this, and is given up
-		u.best, u.moved = offset, true
+		u.best, u.moved = offset, u.moved || sent
 		u.tries.progress()
 		u.store.pace.fine()
 	}
