@@ -80,10 +80,7 @@ func open(ctx context.Context, cfg Config, base *url.URL, tokens *tokens) (*Stor
 	}
 	s.ids.fetch = s.generateIDs
 	s.index = newIndex()
-	s.journal, err = openJournal(cfg.Journal, s.index, s.log)
-	if err != nil {
-		return nil, err
-	}
+	s.journal = openJournal(cfg.Journal, s.index, s.log)
 	return s, nil
 }
 
@@ -176,4 +173,5 @@ var (
 	errNoIDs         = errors.New("it gave none")
 	errClosed        = errors.New("the request is over")
 	errInTrash       = errors.New("it is in the trash")
+	errInUse         = errors.New("another process uses it")
 )
