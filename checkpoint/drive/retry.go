@@ -44,6 +44,9 @@ func (t *tries) again(ctx context.Context, err error) error {
 		return nil
 	case limited:
 		s.pace.slow(retryAfter(err, time.Now()), s.cfg.Pause) // the next try waits for its turn
+		if t.upload {
+			s.pace.refused()
+		}
 		t.fails++
 		if t.fails >= s.cfg.Tries {
 			return s.rateProblem(t, err)
@@ -132,7 +135,7 @@ type pacer struct {
 	mu    sync.Mutex
 	gap   time.Duration // between requests; 0 while all is well
 	next  time.Time     // not before
-	since time.Time     // Drive has been complaining; zero if it is not
+	since time.Time     // uploads have been refused; zero if they are not
 }
 
 // widestGap is how far apart requests are at most, however much Drive complains,
@@ -162,12 +165,8 @@ func (p *pacer) wait(ctx context.Context) error {
 func (p *pacer) slow(wait, first time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
-	if p.since.IsZero() {
-		p.since = now
-	}
 	p.gap = min(max(2*p.gap, first/8), widestGap*first)
-	if at := now.Add(wait); at.After(p.next) {
+	if at := time.Now().Add(wait); at.After(p.next) {
 		p.next = at
 	}
 }
@@ -179,10 +178,26 @@ func (p *pacer) fine() {
 	if p.gap -= p.gap / 8; p.gap < time.Millisecond {
 		p.gap = 0
 	}
+}
+
+// refused says that there are too many uploads.
+func (p *pacer) refused() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.since.IsZero() {
+		p.since = time.Now()
+	}
+}
+
+// uploaded says that an upload got on. Only that shows that there may be more:
+// other requests are accepted all the time.
+func (p *pacer) uploaded() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.since = time.Time{}
 }
 
-// limitedFor is how long Drive has been complaining without a break.
+// limitedFor is how long uploads have been refused without a break.
 func (p *pacer) limitedFor() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

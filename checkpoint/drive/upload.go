@@ -49,6 +49,7 @@ func (u *upload) run(ctx context.Context) (*driveapi.File, error) {
 	for {
 		f, err := u.step(ctx)
 		if f != nil {
+			u.store.pace.uploaded()
 			return f, nil
 		}
 		if err == nil {
@@ -195,6 +196,9 @@ func (u *upload) believe(has string, answer bool) error {
 		u.best, u.moved = offset, u.moved || sent
 		u.tries.progress()
 		u.store.pace.fine()
+		if sent {
+			u.store.pace.uploaded()
+		}
 	}
 	if grew || !sent {
 		return nil
@@ -221,6 +225,7 @@ func (s *Store) create(ctx context.Context, meta *driveapi.File, content []byte)
 		f, err := s.createOnce(ctx, body, contentType)
 		if err == nil {
 			s.pace.fine()
+			s.pace.uploaded()
 			return f, nil
 		}
 		switch judge(err) {
