@@ -47,6 +47,7 @@ type Store struct {
 	ids     idPool
 	pace    pacer
 	space   space
+	copies  rest // of copies within Drive
 	names   locks
 	slots   chan struct{} // one for each Put at work
 }

@@ -22,6 +22,7 @@ type tries struct {
 	what   string // the work, for the user
 	upload bool   // it needs room
 	need   int64  // so much, in bytes
+	most   int    // of them; 0: as the settings say
 	fails  int    // since there was progress
 	renew  bool   // a new token was tried already
 }
@@ -48,13 +49,13 @@ func (t *tries) again(ctx context.Context, err error) error {
 			s.pace.refused()
 		}
 		t.fails++
-		if t.fails >= s.cfg.Tries {
+		if t.over() {
 			return s.rateProblem(t, err)
 		}
 		return sleep(ctx, t.pause())
 	case passing:
 		t.fails++
-		if t.fails >= s.cfg.Tries {
+		if t.over() {
 			return explain(t.what, err)
 		}
 		wait := max(retryAfter(err, time.Now()), t.pause())
@@ -63,6 +64,15 @@ func (t *tries) again(ctx context.Context, err error) error {
 	case forbidden, gone, taken, refused:
 	}
 	return explain(t.what, err)
+}
+
+// over reports whether there were enough tries.
+func (t *tries) over() bool {
+	most := t.store.cfg.Tries
+	if t.most > 0 {
+		most = min(most, t.most)
+	}
+	return t.fails >= most
 }
 
 // pause is how long to wait now: doubled each time, and spread out, because
@@ -89,7 +99,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 // do tries a request until it succeeds or it makes no sense to go on. The error
 // of what is gone, in use or wrong is returned as it is.
 func (s *Store) do(ctx context.Context, what string, request func() error) error {
-	t := &tries{store: s, what: what}
+	return (&tries{store: s, what: what}).do(ctx, request)
+}
+
+func (t *tries) do(ctx context.Context, request func() error) error {
+	s := t.store
 	for {
 		if err := s.pace.wait(ctx); err != nil {
 			return err

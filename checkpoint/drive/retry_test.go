@@ -2,6 +2,7 @@ package drive
 
 import (
 	"bytes"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -66,4 +67,37 @@ func TestUploadsEndTheSuspicion(t *testing.T) {
 		require.NoError(t, err)
 		require.Zero(t, s.pace.limitedFor(), name)
 	}
+}
+
+// Copies within Drive have a limit of their own. Where it is used up the content
+// is sent, without trying for long first, and the next files do not try at all
+// for some time.
+func TestCopiesThatAreRefusedAreLeftAlone(t *testing.T) {
+	server := drivetest.Start(t, drivetest.Options{})
+	s, err := New(t.Context(), Config{Folder: "Outlast", Endpoint: server.URL, Pause: time.Millisecond})
+	require.NoError(t, err)
+	defer s.Close() //nolint:errcheck // nothing depends on it
+	step := 0
+	save := func() (copies, sent int) { // the same content each time
+		server.ResetCounts()
+		step++
+		_, err := s.Put(t.Context(), fmt.Sprintf("%d/base.pt", step), bytes.NewReader(make([]byte, copyFrom)), durable.Digest{Size: copyFrom})
+		require.NoError(t, err)
+		return server.Count(drivetest.OpCopy), server.Count(drivetest.OpCreate)
+	}
+	requireSaved := func(wantCopies, wantSent int) {
+		t.Helper()
+		copies, sent := save()
+		require.Equal(t, []int{wantCopies, wantSent}, []int{copies, sent})
+	}
+	requireSaved(0, 1)
+	server.Inject(drivetest.Fault{Op: drivetest.OpCopy, Kind: drivetest.Unavailable})
+	requireSaved(2, 0)
+	server.Inject(drivetest.Fault{Op: drivetest.OpCopy, Kind: drivetest.Unavailable, Times: 2})
+	requireSaved(2, 1)
+	server.Inject(drivetest.Fault{Op: drivetest.OpCopy, Kind: drivetest.UserRateLimit, Times: 2})
+	requireSaved(2, 1)
+	requireSaved(0, 1)
+	s.copies.until = time.Now()
+	requireSaved(1, 0)
 }
