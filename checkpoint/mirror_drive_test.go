@@ -3,6 +3,7 @@ package checkpoint_test
 import (
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -33,4 +34,49 @@ func TestRequestsOfACheckpointInTheDrive(t *testing.T) {
 	require.Zero(t, server.Count(drivetest.OpDownload))
 	require.Equal(t, 2, server.Count(drivetest.OpGet))
 	require.Equal(t, 4, server.Count(drivetest.OpCreate))
+}
+
+// A large log that Drive loses the first bytes of is sent again at once: it is
+// read from the disk, which can go back.
+func TestLargeRecordIsReadAgain(t *testing.T) {
+	const mib = 1 << 20
+	server := drivetest.Start(t, drivetest.Options{})
+	store, err := drive.New(t.Context(), drive.Config{
+		Folder: "Outlast", Endpoint: server.URL, Journal: filepath.Join(t.TempDir(), "journal"), Pause: time.Millisecond, Chunk: mib,
+	})
+	require.NoError(t, err)
+	defer store.Close() //nolint:errcheck // nothing depends on it
+	r := newRig(t, store, 1)
+	write(t, r.Dir, files{"ledger.jsonl": strings.Repeat("{}\n", 4*mib)})
+	server.Inject(drivetest.Fault{Op: drivetest.OpSend, Kind: drivetest.Expire404, Skip: 10})
+	w := takeOver(t, r, "a")
+	w.flush(t)
+	require.Equal(t, 2, server.Count(drivetest.OpOpen))
+	require.Equal(t, 1, server.Injected(drivetest.Expire404))
+}
+
+// While no listing shows yet that another runtime has taken the run over, the
+// one before it is fenced all the same.
+func TestListingsThatLagDoNotHideATakeover(t *testing.T) {
+	const lag = time.Hour
+	server := drivetest.Start(t, drivetest.Options{Lag: lag, ListLag: lag})
+	open := func() *drive.Store {
+		s, err := drive.New(t.Context(), drive.Config{Folder: "Outlast", Endpoint: server.URL, Pause: time.Millisecond})
+		require.NoError(t, err)
+		t.Cleanup(func() { require.NoError(t, s.Close()) })
+		return s
+	}
+	a := takeOver(t, newRig(t, open(), 3), "a")
+	a.save(t, 10, "a")
+	a.flush(t)
+	server.Advance(2 * lag)
+	b, _ := onAnother(t, open(), "b")
+	b.flush(t)
+
+	a.save(t, 20, "a")
+	require.Error(t, a.mirror.Flush(t.Context()))
+	a.requireFenced(t, b)
+	b.save(t, 30, "b")
+	b.flush(t)
+	require.Contains(t, b.said(), "cnn 30 mirrored")
 }

@@ -256,10 +256,7 @@ func (m *Mirror) putFile(ctx context.Context, name string) error {
 	if m.sent[name] == now {
 		return nil
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
-	_, err = m.Store.Put(ctx, path.Join(m.Name, name), io.LimitReader(f, now.Size), now)
+	_, err = m.Store.Put(ctx, path.Join(m.Name, name), io.NewSectionReader(f, 0, now.Size), now) // which can go back
 	if err != nil {
 		return err
 	}

@@ -47,6 +47,7 @@ type Store struct {
 	ids     idPool
 	pace    pacer
 	space   space
+	copies  rest // of copies within Drive
 	names   locks
 	slots   chan struct{} // one for each Put at work
 }
@@ -80,10 +81,7 @@ func open(ctx context.Context, cfg Config, base *url.URL, tokens *tokens) (*Stor
 	}
 	s.ids.fetch = s.generateIDs
 	s.index = newIndex()
-	s.journal, err = openJournal(cfg.Journal, s.index, s.log)
-	if err != nil {
-		return nil, err
-	}
+	s.journal = openJournal(cfg.Journal, s.index, s.log)
 	return s, nil
 }
 
@@ -176,4 +174,5 @@ var (
 	errNoIDs         = errors.New("it gave none")
 	errClosed        = errors.New("the request is over")
 	errInTrash       = errors.New("it is in the trash")
+	errInUse         = errors.New("another process uses it")
 )

@@ -3,6 +3,7 @@ package drive_test
 import (
 	"bytes"
 	"fmt"
+	"io"
 	"sync"
 	"testing"
 	"time"
@@ -72,6 +73,22 @@ func requireOvercome(t *testing.T, fault drivetest.Fault) {
 		require.Len(t, versions, 1, path)
 	}
 	require.Len(t, files(server), 2)
+}
+
+// The id that was settled for the next version was not used for too long, as
+// those in stock: the version gets another one.
+func TestIDsThatLieAboutForTooLong(t *testing.T) {
+	for name, content := range map[string][]byte{"small": []byte("new"), "large": random(5*mib, 1)} {
+		t.Run(name, func(t *testing.T) {
+			server := drivetest.Start(t, drivetest.Options{})
+			s := open(t, config(server))
+			put(t, s, "run/file", []byte("old"))
+			server.ExpireIDs()
+			put(t, s, "run/file", content)
+			requireHas(t, open(t, config(server)), "run/file", content)
+			require.Len(t, files(server)["Outlast/tests/run/file"], 1)
+		})
+	}
 }
 
 // A session that is lost near its end costs the bytes that it had, and no more:
@@ -267,4 +284,61 @@ func (c *changingFile) ReadAt(p []byte, offset int64) (int, error) {
 		c.once.Do(func() { c.content[len(c.content)-1] ^= 1 })
 	}
 	return c.Reader.ReadAt(p, offset)
+}
+
+// A session of an earlier process that answers questions, but takes nothing, is
+// dropped. That Drive takes nothing from anybody is no fault of the session.
+func TestSessionThatTakesNothingIsDropped(t *testing.T) {
+	for kind, opens := range map[drivetest.Kind]int{drivetest.Unavailable: 1, drivetest.UserRateLimit: 0} {
+		t.Run(string(kind), func(t *testing.T) {
+			server := drivetest.Start(t, drivetest.Options{})
+			cfg := config(server)
+			cfg.Journal, cfg.Tries = journal(t), 3
+			content := random(6*mib, 1)
+			once := func() error {
+				s, err := drive.New(t.Context(), cfg)
+				require.NoError(t, err)
+				defer s.Close() //nolint:errcheck // nothing depends on it
+				_, err = s.Put(t.Context(), "file", bytes.NewReader(content), digestOf(content))
+				return err
+			}
+			server.Inject(drivetest.Fault{Op: drivetest.OpSend, Kind: kind, Skip: 4, Times: 2 * cfg.Tries})
+			require.Error(t, once(), "it has moved, and is kept")
+			server.ResetCounts()
+			require.Error(t, once(), "it has not")
+			require.Zero(t, server.Count(drivetest.OpOpen))
+			require.NoError(t, once())
+			require.Equal(t, opens, server.Count(drivetest.OpOpen))
+			requireHas(t, open(t, config(server)), "file", content)
+		})
+	}
+}
+
+// A reader that cannot go back goes on with what an earlier process has sent: it
+// reads up to there, in its first window or far behind it.
+func TestStreamGoesOnWithAnEarlierSession(t *testing.T) {
+	for _, sent := range []int{3, 12} {
+		t.Run(fmt.Sprintf("%d MiB", sent), func(t *testing.T) {
+			server := drivetest.Start(t, drivetest.Options{})
+			cfg := config(server)
+			cfg.Journal, cfg.Tries = journal(t), 3
+			content := random(20*mib, 1)
+			once := func() (checkpoint.Durability, error) {
+				s, err := drive.New(t.Context(), cfg)
+				require.NoError(t, err)
+				defer s.Close() //nolint:errcheck // nothing depends on it
+				return s.Put(t.Context(), "file", struct{ io.Reader }{bytes.NewReader(content)}, digestOf(content))
+			}
+			server.Inject(drivetest.Fault{Op: drivetest.OpSend, Kind: drivetest.Unavailable, Skip: sent, Times: cfg.Tries})
+			_, err := once()
+			require.Error(t, err)
+			server.ResetCounts()
+			d, err := once()
+			require.NoError(t, err)
+			require.Equal(t, checkpoint.Mirrored, d)
+			require.Zero(t, server.Count(drivetest.OpOpen), "the upload was begun again")
+			require.Equal(t, 20-sent, server.Count(drivetest.OpSend))
+			requireHas(t, open(t, config(server)), "file", content)
+		})
+	}
 }

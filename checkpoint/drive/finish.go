@@ -3,12 +3,38 @@ package drive
 import (
 	"context"
 	"fmt"
+	"sync"
+	"time"
 
 	driveapi "google.golang.org/api/drive/v3"
 
 	"outlast/checkpoint"
 	"outlast/checkpoint/durable"
 )
+
+// Bounds of copies within Drive: the content can be sent instead.
+const (
+	copyTries = 2
+	copyRest  = 15 * time.Minute // of all copies, once there were too many
+)
+
+// A rest is a time in which something is not tried. It may be used concurrently.
+type rest struct {
+	mu    sync.Mutex
+	until time.Time
+}
+
+func (r *rest) begin(d time.Duration) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.until = time.Now().Add(d)
+}
+
+func (r *rest) over() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return !time.Now().Before(r.until)
+}
 
 // copy has Drive copy the content from another file of the store, if it has it
 // there: a frozen base model is in each checkpoint, and a final model in the
@@ -17,11 +43,12 @@ import (
 func (u *put) copy(ctx context.Context, meta *driveapi.File) (*driveapi.File, error) {
 	s := u.store
 	from, ok := s.index.having(u.want, u.path)
-	if !ok {
+	if !ok || !s.copies.over() {
 		return nil, nil
 	}
 	var f *driveapi.File
-	err := s.do(ctx, "copy within Google Drive", func() (err error) {
+	t := &tries{store: s, what: "copy within Google Drive", most: copyTries}
+	err := t.do(ctx, func() (err error) {
 		f, err = s.api.Files.Copy(from, meta).Context(ctx).SupportsAllDrives(true).Fields(fileFields).Do()
 		return err
 	})
@@ -32,6 +59,8 @@ func (u *put) copy(ctx context.Context, meta *driveapi.File) (*driveapi.File, er
 		return nil, errTaken
 	case ctx.Err() != nil:
 		return nil, ctx.Err()
+	case judged(err, limited): // copies have a limit of their own, of a day
+		s.copies.begin(copyRest)
 	}
 	s.log.DebugContext(ctx, "no copy within drive, sending the content", "name", u.name, "error", clean(err))
 	return nil, nil
@@ -86,8 +115,7 @@ func (u *put) undo(ctx context.Context, o object) {
 // made a version, and ours comes after it.
 func (u *put) claim(ctx context.Context) (object, error) {
 	s := u.store
-	id := u.made.ID
-	o, err := s.confirm(ctx, u.path, id)
+	o, err := s.confirm(ctx, u.path, u.made)
 	if err == nil && o.holds(u.want) {
 		u.made = o
 		return o, nil
@@ -95,10 +123,7 @@ func (u *put) claim(ctx context.Context) (object, error) {
 	if err != nil && !isNotFound(err) {
 		return object{}, err
 	}
-	if isNotFound(err) { // made, and deleted again: the id is used up
-		s.index.bury(id)
-	}
-	u.forget()
+	u.forget() // an id whose object was deleted again is used up: confirm has noted that
 	u.made = object{}
 	return object{}, nil
 }

@@ -223,7 +223,7 @@ func (x *index) doubt() {
 	}
 }
 
-// bury says that an id is gone.
+// bury says that an id is gone, or of no use.
 func (x *index) bury(id string) {
 	x.mu.Lock()
 	defer x.mu.Unlock()

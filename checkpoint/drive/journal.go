@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -65,27 +64,19 @@ type journal struct {
 }
 
 // openJournal reads the journal at path into x. One that another process uses,
-// or that cannot be written, is done without.
-func openJournal(path string, x *index, log *slog.Logger) (*journal, error) {
+// or that cannot be read or written, is done without.
+func openJournal(path string, x *index, log *slog.Logger) *journal {
 	j := &journal{path: path, log: log, live: map[string]record{}}
 	if path == "" {
-		return j, nil
+		return j
 	}
-	if err := durable.MkdirAll(filepath.Dir(path)); err != nil {
-		return nil, fmt.Errorf("open the journal of the Drive store: %w", err)
-	}
-	j.lock = flock.New(path + ".lock")
-	held, err := j.lock.TryLock()
-	if err != nil || !held {
-		log.Info("drive journal is in use, going on without", "path", path, "error", err)
-		j.path, j.lock = "", nil
-		return j, nil
-	}
-	if err := j.read(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the journal of the Drive store: %w", err), j.lock.Unlock())
-	}
-	if err := j.rewrite(); err != nil {
-		return nil, errors.Join(fmt.Errorf("open the journal of the Drive store: %w", err), j.lock.Unlock())
+	if err := j.open(); err != nil {
+		say := log.Warn
+		if errors.Is(err, errInUse) { // as it is while a run works
+			say = log.Info
+		}
+		say("going on without a drive journal", "path", path, "error", err)
+		return &journal{log: log, live: map[string]record{}}
 	}
 	for _, r := range j.live {
 		switch r.Kind {
@@ -96,7 +87,29 @@ func openJournal(path string, x *index, log *slog.Logger) (*journal, error) {
 		}
 	}
 	x.doubt()
-	return j, nil
+	return j
+}
+
+// open takes the journal for this process, reads it, and begins to write it.
+func (j *journal) open() error {
+	if err := durable.MkdirAll(filepath.Dir(j.path)); err != nil {
+		return err
+	}
+	j.lock = flock.New(j.path + ".lock")
+	held, err := j.lock.TryLock()
+	if err != nil {
+		return err
+	}
+	if !held {
+		return errInUse
+	}
+	if err = j.read(); err == nil {
+		err = j.rewrite()
+	}
+	if err != nil {
+		return errors.Join(err, j.lock.Unlock())
+	}
+	return nil
 }
 
 // read takes in every line that makes sense; a damaged one costs time only.
@@ -172,6 +185,9 @@ func (j *journal) note(r record, sync bool) {
 		err = j.rewrite()
 	}
 	if err != nil {
+		if j.out != nil {
+			err = errors.Join(err, j.out.Close())
+		}
 		j.log.Warn("drive journal is not written any more", "path", j.path, "error", err)
 		j.out = nil
 	}

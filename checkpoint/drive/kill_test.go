@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/gofrs/flock"
 	"github.com/stretchr/testify/require"
 
 	"outlast/checkpoint"
@@ -86,7 +87,7 @@ func runErrand(text string) error {
 	}
 	err = s.Close()
 	if e.Leaks {
-		err = errors.Join(err, leftBehind())
+		err = errors.Join(err, leftBehind(), heldOpen(e.Config.Journal))
 	}
 	return err
 }
@@ -102,6 +103,18 @@ func leftBehind() error {
 		time.Sleep(10 * time.Millisecond) // connections take a moment to close
 	}
 	return fmt.Errorf("left behind:\n%s", stacks[:runtime.Stack(stacks, true)])
+}
+
+// heldOpen returns an error if this process has a file open, where the system
+// tells.
+func heldOpen(path string) error {
+	open, err := filepath.Glob("/proc/self/fd/*") // of Linux
+	for _, fd := range open {
+		if to, linkErr := os.Readlink(fd); linkErr == nil && to == path {
+			err = errors.Join(err, fmt.Errorf("%s is open yet", path))
+		}
+	}
+	return err
 }
 
 func (e errand) put(ctx context.Context, s *drive.Store, name string) error {
@@ -290,7 +303,7 @@ func TestJournalInUseIsDoneWithout(t *testing.T) {
 func TestJournalOnAFullDiskIsDoneWithout(t *testing.T) {
 	server := drivetest.Start(t, drivetest.Options{})
 	e, contents := newErrand(t, server)
-	e.Limit = 2000
+	e.Limit, e.Leaks = 2000, true
 	cmd, said := e.command(t)
 	require.NoError(t, cmd.Run(), "%s", said)
 	require.Contains(t, said.String(), "drive journal is not written any more")
@@ -299,6 +312,42 @@ func TestJournalOnAFullDiskIsDoneWithout(t *testing.T) {
 	cmd, said = e.command(t)
 	require.NoError(t, cmd.Run(), "%s", said)
 	requireOnce(t, server, contents)
+}
+
+// A place where no journal can be kept costs what it would have saved, and
+// nothing else.
+func TestJournalThatCannotBeKeptIsDoneWithout(t *testing.T) {
+	for name, prepare := range map[string]func(dir string) (journal string, err error){
+		"a file in the way of its folder": func(dir string) (string, error) {
+			return filepath.Join(dir, "drive", "journal"), os.WriteFile(filepath.Join(dir, "drive"), nil, 0o600)
+		},
+		"no file": func(dir string) (string, error) {
+			return filepath.Join(dir, "journal"), os.Mkdir(filepath.Join(dir, "journal"), 0o700)
+		},
+		"no file can be made beside it": func(dir string) (string, error) {
+			return filepath.Join(dir, strings.Repeat("j", 245)), nil // the name of a temporary one is too long
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := drivetest.Start(t, drivetest.Options{})
+			cfg := config(server)
+			var said bytes.Buffer
+			cfg.Log = slog.New(slog.NewTextHandler(&said, nil))
+			var err error
+			cfg.Journal, err = prepare(t.TempDir())
+			require.NoError(t, err)
+			s := open(t, cfg)
+			require.Contains(t, said.String(), "going on without a drive journal")
+			put(t, s, "run/a", []byte("a"))
+			put(t, s, "run/a", []byte("b"))
+			requireHas(t, s, "run/a", []byte("b"))
+			if _, err := os.Stat(cfg.Journal + ".lock"); err == nil {
+				held, err := flock.New(cfg.Journal + ".lock").TryLock()
+				require.NoError(t, err)
+				require.True(t, held, "nobody uses it")
+			}
+		})
+	}
 }
 
 // However it went, a store that is closed leaves no goroutine and no connection

@@ -166,9 +166,9 @@ func (s *Store) takeIn(children []*driveapi.File, owner map[string]string) map[s
 // checkUnseen asks Drive for each file that a listing should have shown and did
 // not: it may be gone, or the listing lags behind.
 func (s *Store) checkUnseen(ctx context.Context, folder string, seen map[string]bool, now time.Time) error {
-	for p, ids := range s.index.unseen(folder, seen, now.Add(-settle)) {
-		for _, id := range ids {
-			if _, err := s.confirm(ctx, p, id); err != nil && !errors.Is(err, checkpoint.ErrNotFound) {
+	for p, objects := range s.index.unseen(folder, seen, now.Add(-settle)) {
+		for _, o := range objects {
+			if _, err := s.confirm(ctx, p, o); err != nil && !errors.Is(err, checkpoint.ErrNotFound) {
 				return err
 			}
 		}
@@ -177,17 +177,20 @@ func (s *Store) checkUnseen(ctx context.Context, folder string, seen map[string]
 }
 
 // confirm asks Drive for one object by id, which is the one question that it
-// answers without lag. ErrNotFound says that it is gone, or in the trash.
-func (s *Store) confirm(ctx context.Context, p, id string) (object, error) {
-	f, err := s.file(ctx, id)
+// answers without lag. ErrNotFound says that it is gone, or in the trash; then
+// what has replaced it is known.
+func (s *Store) confirm(ctx context.Context, p string, o object) (object, error) {
+	f, err := s.file(ctx, o.ID)
 	if judged(err, gone) || err == nil && (f.Trashed || !ours(f)) {
-		s.loseFile(p, id)
+		if err := s.follow(ctx, p, o); err != nil {
+			return object{}, err
+		}
 		return object{}, notFound(s.name(p))
 	}
 	if err != nil {
 		return object{}, finish("look at "+s.name(p)+" in Google Drive", err)
 	}
-	o := objectOf(f)
+	o = objectOf(f)
 	s.knowFile(p, o)
 	return o, nil
 }

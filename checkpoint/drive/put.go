@@ -102,9 +102,10 @@ func (u *put) run(ctx context.Context, r io.Reader, want durable.Digest) (checkp
 		case judged(err, refused): // an id that lay about for too long, most likely
 			s.ids.drop()
 			u.forget()
-			if u.made.Next = ""; u.made.ID == "" {
+			if u.made.ID == "" {
 				return "", explain("upload "+u.name+" to Google Drive", err)
 			}
+			s.index.bury(u.made.ID) // it may be the one that the last version names
 			u.made = object{}
 		case errors.Is(err, durable.ErrContent) && u.again() && n < maxResends:
 		default:
@@ -159,7 +160,7 @@ func (u *put) present(ctx context.Context) (object, error) {
 	if len(versions) == 0 || !versions[0].holds(u.want) {
 		return object{}, nil
 	}
-	o, err := u.store.confirm(ctx, u.path, versions[0].ID)
+	o, err := u.store.confirm(ctx, u.path, versions[0])
 	if errors.Is(err, checkpoint.ErrNotFound) {
 		return object{}, nil
 	}

@@ -22,6 +22,7 @@ type tries struct {
 	what   string // the work, for the user
 	upload bool   // it needs room
 	need   int64  // so much, in bytes
+	most   int    // of them; 0: as the settings say
 	fails  int    // since there was progress
 	renew  bool   // a new token was tried already
 }
@@ -44,14 +45,17 @@ func (t *tries) again(ctx context.Context, err error) error {
 		return nil
 	case limited:
 		s.pace.slow(retryAfter(err, time.Now()), s.cfg.Pause) // the next try waits for its turn
+		if t.upload {
+			s.pace.refused()
+		}
 		t.fails++
-		if t.fails >= s.cfg.Tries {
+		if t.over() {
 			return s.rateProblem(t, err)
 		}
 		return sleep(ctx, t.pause())
 	case passing:
 		t.fails++
-		if t.fails >= s.cfg.Tries {
+		if t.over() {
 			return explain(t.what, err)
 		}
 		wait := max(retryAfter(err, time.Now()), t.pause())
@@ -60,6 +64,15 @@ func (t *tries) again(ctx context.Context, err error) error {
 	case forbidden, gone, taken, refused:
 	}
 	return explain(t.what, err)
+}
+
+// over reports whether there were enough tries.
+func (t *tries) over() bool {
+	most := t.store.cfg.Tries
+	if t.most > 0 {
+		most = min(most, t.most)
+	}
+	return t.fails >= most
 }
 
 // pause is how long to wait now: doubled each time, and spread out, because
@@ -86,7 +99,11 @@ func sleep(ctx context.Context, d time.Duration) error {
 // do tries a request until it succeeds or it makes no sense to go on. The error
 // of what is gone, in use or wrong is returned as it is.
 func (s *Store) do(ctx context.Context, what string, request func() error) error {
-	t := &tries{store: s, what: what}
+	return (&tries{store: s, what: what}).do(ctx, request)
+}
+
+func (t *tries) do(ctx context.Context, request func() error) error {
+	s := t.store
 	for {
 		if err := s.pace.wait(ctx); err != nil {
 			return err
@@ -132,7 +149,7 @@ type pacer struct {
 	mu    sync.Mutex
 	gap   time.Duration // between requests; 0 while all is well
 	next  time.Time     // not before
-	since time.Time     // Drive has been complaining; zero if it is not
+	since time.Time     // uploads have been refused; zero if they are not
 }
 
 // widestGap is how far apart requests are at most, however much Drive complains,
@@ -162,12 +179,8 @@ func (p *pacer) wait(ctx context.Context) error {
 func (p *pacer) slow(wait, first time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now := time.Now()
-	if p.since.IsZero() {
-		p.since = now
-	}
 	p.gap = min(max(2*p.gap, first/8), widestGap*first)
-	if at := now.Add(wait); at.After(p.next) {
+	if at := time.Now().Add(wait); at.After(p.next) {
 		p.next = at
 	}
 }
@@ -179,10 +192,26 @@ func (p *pacer) fine() {
 	if p.gap -= p.gap / 8; p.gap < time.Millisecond {
 		p.gap = 0
 	}
+}
+
+// refused says that there are too many uploads.
+func (p *pacer) refused() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.since.IsZero() {
+		p.since = time.Now()
+	}
+}
+
+// uploaded says that an upload got on. Only that shows that there may be more:
+// other requests are accepted all the time.
+func (p *pacer) uploaded() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.since = time.Time{}
 }
 
-// limitedFor is how long Drive has been complaining without a break.
+// limitedFor is how long uploads have been refused without a break.
 func (p *pacer) limitedFor() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()

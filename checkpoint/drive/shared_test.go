@@ -50,6 +50,53 @@ func TestReplacedByAnotherMachineIsSeenWithoutListing(t *testing.T) {
 	require.Len(t, files(server)["Outlast/tests/run/writer"], 1)
 }
 
+// Who asks whether his own version is still there learns that it is not, and
+// then finds the one that has replaced it. What he puts comes after that.
+func TestConfirmFindsWhatReplacedItsVersion(t *testing.T) {
+	server := slow(t)
+	ours := open(t, config(server))
+	first := []byte("generation 1")
+	put(t, ours, "run/writer", first)
+	server.Advance(2 * time.Hour)
+	theirs := open(t, config(server))
+	requireHas(t, theirs, "run/writer", first)
+	_, err := ours.Confirm(t.Context(), "run/writer", digestOf(first))
+	require.NoError(t, err)
+
+	put(t, theirs, "run/writer", []byte("generation 2"))
+	_, err = ours.Confirm(t.Context(), "run/writer", digestOf(first))
+	require.ErrorIs(t, err, checkpoint.ErrNotFound)
+	requireHas(t, ours, "run/writer", []byte("generation 2"))
+
+	put(t, ours, "run/writer", first)
+	requireHas(t, theirs, "run/writer", first)
+	put(t, theirs, "run/writer", []byte("generation 3"))
+	put(t, ours, "run/writer", first)
+	requireHas(t, theirs, "run/writer", first)
+	require.Len(t, files(server)["Outlast/tests/run/writer"], 1)
+}
+
+// What was made though its answer was lost, another machine has replaced. Who
+// tries again does not hide his version behind that one.
+func TestReplacedBeforeItsMakerKnewOfIt(t *testing.T) {
+	server := slow(t)
+	cfg := config(server)
+	cfg.Tries = 1
+	ours := open(t, cfg)
+	put(t, ours, "run/other", []byte("so that the folder is there"))
+	server.Inject(drivetest.Fault{Op: drivetest.OpCreate, Kind: drivetest.Lose})
+	content := []byte("content")
+	_, err := ours.Put(t.Context(), "run/file", bytes.NewReader(content), digestOf(content))
+	require.Error(t, err)
+	server.Advance(2 * time.Hour)
+	theirs := open(t, config(server))
+	put(t, theirs, "run/file", []byte("replaced"))
+
+	put(t, ours, "run/file", content)
+	requireHas(t, theirs, "run/file", content)
+	require.Len(t, files(server)["Outlast/tests/run/file"], 1)
+}
+
 func TestDeletedByAnotherMachineIsGone(t *testing.T) {
 	server := slow(t)
 	ours := open(t, config(server))

@@ -22,9 +22,10 @@ type stream struct {
 	last   *piece // handed out last; nil: none
 }
 
-// part implements source.
+// part implements source. What Drive has from an earlier process is read and
+// hashed on the way to offset.
 func (s *stream) part(ctx context.Context, offset, most int64) (io.ReadCloser, int64, error) {
-	if offset == s.start+int64(len(s.buffer)) {
+	for offset >= s.start+int64(len(s.buffer)) {
 		if s.last != nil { // its request is over, but may be reading yet
 			s.last.Close() //nolint:errcheck // it returns nil always
 		}

@@ -36,7 +36,7 @@ type upload struct {
 	offset  int64                // bytes that Drive has
 	asked   bool                 // offset is what Drive said, and nothing was sent since
 	best    int64                // largest offset so far, in whatever session
-	moved   bool                 // it grew
+	moved   bool                 // it grew by what was sent
 	chunk   int64                // bytes of the next request
 	sent    bool                 // since offset was known last
 	tries   *tries
@@ -49,14 +49,14 @@ func (u *upload) run(ctx context.Context) (*driveapi.File, error) {
 	for {
 		f, err := u.step(ctx)
 		if f != nil {
+			u.store.pace.uploaded()
 			return f, nil
 		}
 		if err == nil {
 			continue
 		}
 		err = u.recover(ctx, err)
-		var answer *googleapi.Error
-		if errors.As(err, &answer) && !u.moved { // Drive is there, and this session leads nowhere
+		if judged(err, passing) && !u.moved { // Drive is there, and this session leads nowhere
 			u.opened("")
 		}
 		if err != nil {
@@ -193,9 +193,12 @@ func (u *upload) believe(has string, answer bool) error {
 	sent, grew := u.sent, offset > u.offset
 	u.offset, u.asked, u.sent = offset, true, false
 	if offset > u.best { // a session that expires again and again gets no farther than this, and is given up
-		u.best, u.moved = offset, true
+		u.best, u.moved = offset, u.moved || sent
 		u.tries.progress()
 		u.store.pace.fine()
+		if sent {
+			u.store.pace.uploaded()
+		}
 	}
 	if grew || !sent {
 		return nil
@@ -222,6 +225,7 @@ func (s *Store) create(ctx context.Context, meta *driveapi.File, content []byte)
 		f, err := s.createOnce(ctx, body, contentType)
 		if err == nil {
 			s.pace.fine()
+			s.pace.uploaded()
 			return f, nil
 		}
 		switch judge(err) {

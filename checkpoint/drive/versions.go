@@ -68,17 +68,17 @@ func (x *index) below(prefix string) map[string]object {
 
 // unseen returns the versions directly in a folder that are not among ids and
 // that nobody has vouched for since a time, by path.
-func (x *index) unseen(folder string, ids map[string]bool, since time.Time) map[string][]string {
+func (x *index) unseen(folder string, ids map[string]bool, since time.Time) map[string][]object {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	missing := map[string][]string{}
+	missing := map[string][]object{}
 	for path, versions := range x.files {
 		if parentOf(path) != folder {
 			continue
 		}
 		for _, k := range versions {
 			if !ids[k.ID] && k.seen.Before(since) {
-				missing[path] = append(missing[path], k.ID)
+				missing[path] = append(missing[path], k.object)
 			}
 		}
 	}

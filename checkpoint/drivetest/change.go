@@ -16,8 +16,12 @@ func (c *call) reserve(m *metadata) *apiError {
 		if _, used := s.files[m.ID]; used { // also one that was deleted
 			return errTaken()
 		}
-		if !s.reserved[m.ID] {
+		usable, given := s.reserved[m.ID]
+		if !given {
 			return s.violate(c.r, errID())
+		}
+		if !usable {
+			return errID()
 		}
 	}
 	if len(m.Parents) > 1 {

@@ -53,7 +53,7 @@ type Server struct {
 	random     *rand.Rand
 	offset     time.Duration // of the clock
 	files      map[string]*file
-	reserved   map[string]bool // ids given out and not used yet
+	reserved   map[string]bool // ids given out and not used yet; false: too late for that
 	sessions   map[string]*session
 	pages      map[string][]*file
 	tokens     map[string]time.Time // valid until
@@ -188,6 +188,15 @@ func (s *Server) HideChecksums(hide bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.noSum = hide
+}
+
+// ExpireIDs makes all ids that were given out and not used yet of no use.
+func (s *Server) ExpireIDs() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id := range s.reserved {
+		s.reserved[id] = false
+	}
 }
 
 // newID makes something that looks like one of Drive's ids.
