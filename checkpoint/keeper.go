@@ -24,6 +24,7 @@ const (
 	modelsName      = "models"
 	metricsName     = "metrics.jsonl"
 	logName         = "log.txt"
+	workedOnFile    = "model.json" // which version of the model was worked on last
 )
 
 // A Keeper keeps the checkpoints of one run on the local disk. Calls for

@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -250,6 +252,34 @@ func (r *modelRestorer) keeps(ctx context.Context, here []candidate, c candidate
 	return false
 }
 
+// outdate puts aside what this disk has of another version of the model than c,
+// and forgets that it was the last that was worked on here: whoever trains next
+// would take c for that version's, and put it aside.
+func (r *modelRestorer) outdate(c candidate) error {
+	path := filepath.Join(r.dir, modelsName, r.model, workedOnFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var was struct {
+		Fingerprint string `json:"fingerprint"`
+	}
+	if json.Unmarshal(data, &was) != nil || was.Fingerprint == "" || was.Fingerprint == c.manifest.Fingerprint {
+		return nil //nolint:nilerr // one that cannot be read tells nobody anything
+	}
+	k := &Keeper{Dir: r.dir}
+	if err := k.Supersede(r.model, was.Fingerprint); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(path))
+}
+
 // leaveBehind puts aside what this disk has of a history that c's has left
 // behind: checkpoints that would be taken for newer, and logs that tell of other
 // steps.
@@ -321,6 +351,9 @@ func (r *modelRestorer) bring(ctx context.Context, c candidate) error {
 		return err
 	}
 	if _, err := durable.WriteFile(filepath.Join(half, ManifestName), bytes.NewReader(c.raw), nil); err != nil {
+		return err
+	}
+	if err := r.outdate(c); err != nil {
 		return err
 	}
 	if err := r.leaveBehind(c); err != nil {
