@@ -96,10 +96,16 @@ func (l lineage) holds(m Manifest) bool {
 	})
 }
 
-func (l lineage) generation() (last int64) {
+func (l lineage) generation() int64 {
+	last := l.adopted()
 	for _, c := range l.Claims {
 		last = max(last, c.Generation)
 	}
+	return last
+}
+
+// adopted returns the highest generation of what was brought here.
+func (l lineage) adopted() (last int64) {
 	for _, a := range l.Adopted {
 		last = max(last, a.Generation, a.Highest)
 	}

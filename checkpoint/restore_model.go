@@ -241,7 +241,7 @@ func (r *modelRestorer) here() []candidate {
 // keeps reports whether this disk has something as good as c that verifies.
 func (r *modelRestorer) keeps(ctx context.Context, here []candidate, c candidate) bool {
 	for _, h := range here {
-		if r.compare(h, c) < 0 {
+		if r.compare(h, c) < 0 || r.overtaken(h.manifest, c.manifest) {
 			return false
 		}
 		if m, err := verify(ctx, h.folder); err == nil {
@@ -250,6 +250,13 @@ func (r *modelRestorer) keeps(ctx context.Context, here []candidate, c candidate
 		}
 	}
 	return false
+}
+
+// overtaken reports whether h was saved here, and c by another runtime that has
+// taken the run over since: each process that was begun here after that was in
+// vain, but had a higher generation than the one before it.
+func (r *restorer) overtaken(h, c Manifest) bool {
+	return r.claim != nil && !r.past.knows(*r.claim) && !r.foreign(h) && !r.past.holds(c) && c.Generation > r.past.adopted()
 }
 
 // outdate puts aside what this disk has of another version of the model than c,
