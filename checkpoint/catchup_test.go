@@ -1,6 +1,8 @@
 package checkpoint_test
 
 import (
+	"context"
+	"io"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"outlast/checkpoint"
 	"outlast/checkpoint/checkpointtest"
+	"outlast/checkpoint/durable"
 )
 
 // What a process has saved and not copied is copied by the next one; what was
@@ -125,18 +128,40 @@ func TestConfirmAsksForWhatIsHere(t *testing.T) {
 	})
 }
 
-// A store that was emptied has nothing: its word of before counts no more.
+// A store that was emptied has nothing: its word of before counts no more, also
+// where our claim is found in it, because the answer to the claim was lost.
 func TestAStoreThatWasEmptied(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, new(checkpointtest.Memory), 1)
-		first := takeOver(t, r, "first")
-		first.finish(t, 10, "10")
-		first.flush(t)
-		require.Equal(t, []string{"cnn 10 mirrored"}, first.said())
-		emptied := r.another()
-		emptied.mirror.Store = new(checkpointtest.Memory)
-		next := takeOver(t, emptied, "next")
-		next.flush(t)
-		require.Equal(t, []string{"cnn 10 local", "cnn 10 mirrored"}, next.said())
-	})
+	for name, empty := range map[string]checkpoint.Store{
+		"at once": new(checkpointtest.Memory), "with a lost answer": &lossy{Store: new(checkpointtest.Memory)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, new(checkpointtest.Memory), 1)
+				first := takeOver(t, r, "first")
+				first.finish(t, 10, "10")
+				first.flush(t)
+				require.Equal(t, []string{"cnn 10 mirrored"}, first.said())
+				emptied := r.another()
+				emptied.mirror.Store = empty
+				next := takeOver(t, emptied, "next")
+				next.flush(t)
+				require.Equal(t, []string{"cnn 10 local", "cnn 10 mirrored"}, next.said())
+			})
+		})
+	}
+}
+
+// A lossy store does the first Put, and says that it has failed.
+type lossy struct {
+	checkpoint.Store
+	lost bool
+}
+
+func (s *lossy) Put(ctx context.Context, name string, r io.Reader, want durable.Digest) (checkpoint.Durability, error) {
+	d, err := s.Store.Put(ctx, name, r, want)
+	if err == nil && !s.lost {
+		s.lost = true
+		return "", errDown
+	}
+	return d, err
 }
