@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,6 +104,49 @@ func TestMirrorGivesUpWhatIsGone(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is asked whether it is whole in the store is asked until there is an
+// answer, and what it lacks is sent.
+func TestWhatIsFoundInTheStoreIsConfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &confirming{Memory: new(checkpointtest.Memory)}
+		r := newRig(t, s, 1)
+		first := takeOver(t, r, "first")
+		first.finish(t, 10, "10")
+		first.flush(t)
+		require.NoError(t, os.Remove(filepath.Join(r.Dir, "mirrored.json")))
+		s.Corrupt(inStore("final/model.pt"), func([]byte) []byte { return nil })
+
+		s.down.Store(1)
+		next := takeOver(t, r.another(), "next")
+		next.flush(t)
+		require.Negative(t, s.down.Load(), "it was asked again")
+		require.Equal(t, []string{"cnn 10 mirrored"}, next.said())
+		require.FileExists(t, filepath.Join(r.Dir, "mirrored.json"))
+		requireRestores(t, s, 10, "10")
+	})
+}
+
+// A confirming store is asked about files, and fails at first as often as down
+// says when it is asked about a checkpoint.
+type confirming struct {
+	*checkpointtest.Memory
+	down atomic.Int64
+}
+
+func (s *confirming) Confirm(ctx context.Context, name string, want durable.Digest) (checkpoint.Durability, error) {
+	if strings.Contains(name, "/final/") && s.down.Add(-1) >= 0 {
+		return "", errDown
+	}
+	f, err := s.Get(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if is, err := durable.Hash(f); err != nil || !is.Matches(want) {
+		return "", checkpoint.ErrNotFound
+	}
+	return checkpoint.Mirrored, nil
 }
 
 // A result that nobody goes on with is asked for, and what the store says is
