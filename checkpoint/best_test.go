@@ -209,3 +209,28 @@ func TestCleaningAStoreKeepsTheBest(t *testing.T) {
 		require.Equal(t, []string{"20", "40"}, stepsInStore(s))
 	})
 }
+
+// After a change of the code that which is the best of the code at work stays,
+// though the steps of the code before lie above.
+func TestCleaningAStoreKeepsTheBestOfTheCodeAtWork(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := new(checkpointtest.Memory)
+		r := newRig(t, s, 9)
+		r.start(t)
+		for _, m := range []struct {
+			code       string
+			generation int64
+			step       int64
+			accuracy   float64
+		}{{other, 1, 900, 0.8}, {other, 1, 1000, 0.7}, {print, 2, 60, 0.5}, {print, 2, 120, 0.9}, {print, 2, 200, 0.6}} {
+			saved := manifest(m.step)
+			saved.Fingerprint, saved.Generation, saved.Metrics = m.code, m.generation, map[string]any{"accuracy": m.accuracy}
+			r.mirror.Saved(model, m.step, saveAs(t, r.Keeper, saved, content(strconv.FormatInt(m.step, 10))), false)
+			r.flush(t)
+		}
+		best := checkpoint.Best{Metric: "accuracy", Max: true}
+		_, err := checkpoint.PruneStore(t.Context(), s, run, checkpoint.PruneOptions{Keep: 1, Best: best})
+		require.NoError(t, err)
+		require.Equal(t, []string{"1000", "120", "200", "900"}, stepsInStore(s))
+	})
+}

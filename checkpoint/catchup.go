@@ -55,7 +55,8 @@ func (c *confirmed) add(it *item, manifest []byte, d Durability) {
 
 // catchUp, at its first call, queues what an earlier process has saved and not
 // copied. known says that the store has seen this run's history: what it has
-// confirmed then it still has, unless a scrub finds otherwise.
+// confirmed then it is taken to have still. What a scrub has found, or a person has
+// removed, is not told here; without mirrored.json all is asked for again.
 func (m *Mirror) catchUp(known bool) {
 	if m.claimed {
 		return

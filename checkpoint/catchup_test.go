@@ -1,8 +1,12 @@
 package checkpoint_test
 
 import (
+	"context"
+	"io"
 	"os"
 	"path/filepath"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -11,6 +15,7 @@ import (
 
 	"outlast/checkpoint"
 	"outlast/checkpoint/checkpointtest"
+	"outlast/checkpoint/durable"
 )
 
 // What a process has saved and not copied is copied by the next one; what was
@@ -101,6 +106,49 @@ func TestMirrorGivesUpWhatIsGone(t *testing.T) {
 	}
 }
 
+// What is asked whether it is whole in the store is asked until there is an
+// answer, and what it lacks is sent.
+func TestWhatIsFoundInTheStoreIsConfirmed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &confirming{Memory: new(checkpointtest.Memory)}
+		r := newRig(t, s, 1)
+		first := takeOver(t, r, "first")
+		first.finish(t, 10, "10")
+		first.flush(t)
+		require.NoError(t, os.Remove(filepath.Join(r.Dir, "mirrored.json")))
+		s.Corrupt(inStore("final/model.pt"), func([]byte) []byte { return nil })
+
+		s.down.Store(1)
+		next := takeOver(t, r.another(), "next")
+		next.flush(t)
+		require.Negative(t, s.down.Load(), "it was asked again")
+		require.Equal(t, []string{"cnn 10 mirrored"}, next.said())
+		require.FileExists(t, filepath.Join(r.Dir, "mirrored.json"))
+		requireRestores(t, s, 10, "10")
+	})
+}
+
+// A confirming store is asked about files, and fails at first as often as down
+// says when it is asked about a checkpoint.
+type confirming struct {
+	*checkpointtest.Memory
+	down atomic.Int64
+}
+
+func (s *confirming) Confirm(ctx context.Context, name string, want durable.Digest) (checkpoint.Durability, error) {
+	if strings.Contains(name, "/final/") && s.down.Add(-1) >= 0 {
+		return "", errDown
+	}
+	f, err := s.Get(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	if is, err := durable.Hash(f); err != nil || !is.Matches(want) {
+		return "", checkpoint.ErrNotFound
+	}
+	return checkpoint.Mirrored, nil
+}
+
 // A result that nobody goes on with is asked for, and what the store says is
 // noted; what it lacks, or has otherwise, is on this disk only.
 func TestConfirmAsksForWhatIsHere(t *testing.T) {
@@ -125,18 +173,40 @@ func TestConfirmAsksForWhatIsHere(t *testing.T) {
 	})
 }
 
-// A store that was emptied has nothing: its word of before counts no more.
+// A store that was emptied has nothing: its word of before counts no more, also
+// where our claim is found in it, because the answer to the claim was lost.
 func TestAStoreThatWasEmptied(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, new(checkpointtest.Memory), 1)
-		first := takeOver(t, r, "first")
-		first.finish(t, 10, "10")
-		first.flush(t)
-		require.Equal(t, []string{"cnn 10 final mirrored"}, first.said())
-		emptied := r.another()
-		emptied.mirror.Store = new(checkpointtest.Memory)
-		next := takeOver(t, emptied, "next")
-		next.flush(t)
-		require.Equal(t, []string{"cnn 10 final local", "cnn 10 final mirrored"}, next.said())
-	})
+	for name, empty := range map[string]checkpoint.Store{
+		"at once": new(checkpointtest.Memory), "with a lost answer": &lossy{Store: new(checkpointtest.Memory)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, new(checkpointtest.Memory), 1)
+				first := takeOver(t, r, "first")
+				first.finish(t, 10, "10")
+				first.flush(t)
+				require.Equal(t, []string{"cnn 10 final mirrored"}, first.said())
+				emptied := r.another()
+				emptied.mirror.Store = empty
+				next := takeOver(t, emptied, "next")
+				next.flush(t)
+				require.Equal(t, []string{"cnn 10 final local", "cnn 10 final mirrored"}, next.said())
+			})
+		})
+	}
+}
+
+// A lossy store does the first Put, and says that it has failed.
+type lossy struct {
+	checkpoint.Store
+	lost bool
+}
+
+func (s *lossy) Put(ctx context.Context, name string, r io.Reader, want durable.Digest) (checkpoint.Durability, error) {
+	d, err := s.Store.Put(ctx, name, r, want)
+	if err == nil && !s.lost {
+		s.lost = true
+		return "", errDown
+	}
+	return d, err
 }

@@ -19,13 +19,14 @@ type Confirmer interface {
 	Confirm(ctx context.Context, name string, want durable.Digest) (Durability, error)
 }
 
-// confirm returns how safe a checkpoint is that the store has whole: as it has
-// said before, or as it says now. Nobody's word makes it no safer than handed.
-func (m *Mirror) confirm(ctx context.Context, it *item, manifest Manifest, ours []byte) (Durability, error) {
+// confirm returns how safe a checkpoint is whose manifest is in a folder of the
+// store: as the store has said before, or as it says now. Nobody's word makes it
+// no safer than handed. What is not whole there is ErrNotFound.
+func (m *Mirror) confirm(ctx context.Context, it *item, folder string, manifest Manifest, ours []byte) (Durability, error) {
 	if said, ok := m.known.Said[it.key()]; ok && said.SHA256 == digestOf(ours).SHA256 {
 		return said.Durability, nil
 	}
-	return confirmFolder(ctx, m.Store, it.there, manifest, ours)
+	return confirmFolder(ctx, m.Store, folder, manifest, ours)
 }
 
 // confirmFolder returns how safe the checkpoint in a folder of a store is.

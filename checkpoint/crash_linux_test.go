@@ -55,6 +55,8 @@ func play(role, dir string) {
 		err = playMirror(dir)
 	case "restore":
 		err = playRestore(dir)
+	case "sync":
+		err = playSync(dir)
 	case "records":
 		err = playRecords(dir)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"testing"
 
@@ -139,10 +140,10 @@ func TestPruneStore(t *testing.T) {
 		"the newest has rotted":          {1, spoiled(50), []string{"40", "50"}, 3},
 		"all but the oldest have rotted": {1, spoiled(50, 40, 30, 20), []string{"10", "20", "30", "40", "50"}, 0},
 		"two good ones, and three asked": {3, spoiled(50, 30, 10), []string{"10", "20", "30", "40", "50"}, 0},
-		"a half copy that is old": {2, func(t *testing.T, s *checkpointtest.Memory) {
+		"a half copy of a new history": {2, func(t *testing.T, s *checkpointtest.Memory) {
 			t.Helper()
 			fill(t, s, "checkpoints/5/model.pt")
-		}, []string{"40", "50"}, 4},
+		}, []string{"40", "50"}, 3},
 		"a damaged manifest": {2, func(_ *testing.T, s *checkpointtest.Memory) {
 			s.Corrupt(inStore("checkpoints/50/manifest.json"), empty)
 		}, []string{"30", "40", "50"}, 2},
@@ -156,6 +157,7 @@ func TestPruneStore(t *testing.T) {
 			wrong := watchWhole(s)
 			test.before(t, s)
 			before := s.Names()
+			half := slices.DeleteFunc(s.Names(), func(name string) bool { return !strings.Contains(name, "/5/") && !strings.Contains(name, "/60/") })
 			dry, err := checkpoint.PruneStore(t.Context(), s, run, checkpoint.PruneOptions{Keep: test.keep, DryRun: true})
 			require.NoError(t, err)
 			require.Equal(t, before, s.Names())
@@ -167,7 +169,7 @@ func TestPruneStore(t *testing.T) {
 			require.Len(t, report.Removed, test.removed)
 			require.Equal(t, test.want, stepsInStore(s))
 			require.Contains(t, s.Names(), inStore("final/manifest.json"))
-			require.Contains(t, s.Names(), inStore("checkpoints/60/model.pt"), "it may be on its way")
+			require.Subset(t, s.Names(), half, "it may be on its way")
 			if !strings.Contains(name, "rotted") && !strings.Contains(name, "good ones") && !strings.Contains(name, "damaged") {
 				require.Empty(t, wrong())
 			}

@@ -24,6 +24,7 @@ const (
 	modelsName      = "models"
 	metricsName     = "metrics.jsonl"
 	logName         = "log.txt"
+	workedOnFile    = "model.json" // which version of the model was worked on last
 )
 
 // A Keeper keeps the checkpoints of one run on the local disk. Calls for
@@ -46,7 +47,8 @@ func (k *Keeper) step(model string, step int64) string {
 // Save makes the folder staged the checkpoint of m.Step: it hashes and syncs its
 // files, moves them to their place, writes the manifest last, and removes the
 // oldest checkpoints beyond Keep. It returns the manifest and the path. When it
-// fails, staged is where it was, and Save may be asked again.
+// fails, staged is where it was, and Save may be asked again; not so if the error
+// is durable.ErrLost: who knows what is in staged then.
 //
 // A folder outside of the run's, in memory perhaps, is copied, hashed on the
 // way, and left to the caller.

@@ -45,6 +45,7 @@ type Mirror struct {
 
 	// What only Run's goroutine uses.
 	claimed bool                      // the store has had our claim
+	met     bool                      // the store had the claim of an earlier process
 	sent    map[string]durable.Digest // files that grow → what the store has of them
 	ours    map[string]bool           // folders in the store → whether this history wrote them
 	scores  map[string]score          // folders in the store → how good what is there is

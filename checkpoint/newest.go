@@ -152,11 +152,27 @@ const replacedSuffix = ".replaced"
 // the same step once more.
 func moveIn(from, to string) error {
 	if _, err := os.Lstat(to); err == nil {
+		if err := clearReplaced(to); err != nil {
+			return err
+		}
 		if _, err := aside(to, replacedSuffix); err != nil {
 			return err
 		}
 	}
 	return durable.Rename(from, to)
+}
+
+// clearReplaced removes what made way for the good checkpoint at path and is
+// there yet, as a crash came between: bringBack knows one name only, and that is
+// now due to path's own.
+func clearReplaced(path string) error {
+	if _, err := os.Lstat(path + replacedSuffix); err != nil {
+		return nil //nolint:nilerr // mostly nothing is there
+	}
+	if _, err := Verify(path); err != nil {
+		return nil //nolint:nilerr // what made way may be better
+	}
+	return dropReplaced(path)
 }
 
 // dropReplaced removes what made way for path, which is sealed now.

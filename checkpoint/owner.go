@@ -96,10 +96,16 @@ func (l lineage) holds(m Manifest) bool {
 	})
 }
 
-func (l lineage) generation() (last int64) {
+func (l lineage) generation() int64 {
+	last := l.adopted()
 	for _, c := range l.Claims {
 		last = max(last, c.Generation)
 	}
+	return last
+}
+
+// adopted returns the highest generation of what was brought here.
+func (l lineage) adopted() (last int64) {
 	for _, a := range l.Adopted {
 		last = max(last, a.Generation, a.Highest)
 	}
@@ -248,16 +254,18 @@ func (m *Mirror) own(ctx context.Context) error {
 	switch {
 	case err != nil:
 		return err
-	case there != nil && there.is(*mine):
-		m.catchUp(true)
+	case there != nil && there.is(*mine) && m.claimed:
 		return nil
 	case there != nil && !past.knows(*there):
 		return &FencedError{m.Name, *there}
 	}
+	m.met = m.met || there != nil && !there.is(*mine)
+	// A claim of ours that is there already is put once more: it counts only when
+	// what it replaces is gone, and that may be what has failed.
 	if _, err := m.Store.Put(ctx, path.Join(m.Name, claimName), bytes.NewReader(data), digestOf(data)); err != nil {
 		return err
 	}
-	m.catchUp(there != nil)
+	m.catchUp(m.met)
 	return nil
 }
 

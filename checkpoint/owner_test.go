@@ -345,6 +345,47 @@ func TestTheFirstComesBack(t *testing.T) {
 	})
 }
 
+// Each process that the first began in vain has raised its generation, above the
+// second's. What it has saved then is not taken for later all the same, also when
+// the second's last process has not saved anything yet.
+func TestTheFirstComesBackAfterTryingInVain(t *testing.T) {
+	for name, end := range map[string]func(t *testing.T, b *writer){
+		"the second works":   func(t *testing.T, b *writer) { b.save(t, 100, "b") },
+		"the second is done": func(t *testing.T, b *writer) { b.finish(t, 100, "b") },
+		"the second goes on": func(t *testing.T, b *writer) {
+			b.save(t, 100, "b")
+			b.flush(t)
+			takeOver(t, b.another(), "b again").flush(t)
+		},
+		"a third has it": func(t *testing.T, b *writer) {
+			b.save(t, 100, "b")
+			b.flush(t)
+			c, _ := onAnother(t, b.store, "c")
+			c.flush(t)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			alone(t, func(t *testing.T, s *checkpointtest.Memory, a *writer) {
+				b, _ := onAnother(t, s, "b")
+				end(t, b)
+				b.mirror.Flush(t.Context()) //nolint:errcheck // another may have it by now
+				for step, vain := range []string{"vain", "vainer", "vainest"} {
+					w := takeOver(t, a.another(), vain)
+					require.Error(t, <-w.ended)
+					w.save(t, int64(51+step), "a")
+				}
+				report, err := checkpoint.Restore(t.Context(), s, run, a.mirror.Dir)
+				require.NoError(t, err)
+				require.Equal(t, map[string]int64{model: 100}, report.Restored)
+				require.Contains(t, report.Notes[0], "superseded/g4-vainest")
+				requireCheckpoint(t, modelFolder(a.Keeper, "superseded", "g4-vainest", "checkpoints", "53"), 53, content("a"))
+				takeOver(t, a.another(), "back").flush(t)
+				requireRestores(t, s, 100, "b")
+			})
+		})
+	}
+}
+
 // Also when the second has come further, what the first has goes aside: its
 // checkpoints and its log tell of steps that the second has done otherwise.
 func TestTheFirstComesBackLater(t *testing.T) {

@@ -29,8 +29,10 @@ type PruneReport struct {
 // PruneStore removes old checkpoints of a run from a store. Of each model it
 // keeps the newest ones that are good, which it reads to be sure of, and removes
 // what has an earlier step than all of those. A model that has fewer good ones
-// than are to be kept loses nothing; a final checkpoint stays always, and
-// the best one. If something cannot be read, nothing of its model is removed.
+// than are to be kept loses nothing; a final checkpoint stays always, and the
+// best one. What has no manifest stays, too: it may be on its way, the first one
+// of a new history perhaps; the rest of one is removed by who writes the run. If
+// something cannot be read, nothing of its model is removed.
 func PruneStore(ctx context.Context, store Store, run string, o PruneOptions) (PruneReport, error) {
 	report := PruneReport{Run: run, DryRun: o.DryRun, Removed: []Stored{}, Kept: []Stored{}}
 	inv, err := TakeInventory(ctx, store, run)
@@ -44,7 +46,8 @@ func PruneStore(ctx context.Context, store Store, run string, o PruneOptions) (P
 		}
 		best := o.Best.folder(model)
 		for _, s := range model {
-			if s.Superseded && !o.Superseded || !s.Superseded && (s.Final || s.Step >= oldest || s.Folder == best) {
+			needed := s.Final || s.State == StoredHalf || s.Step >= oldest || s.Folder == best
+			if s.Superseded && !o.Superseded || !s.Superseded && needed {
 				report.Kept = append(report.Kept, s)
 				continue
 			}
@@ -61,7 +64,7 @@ func PruneStore(ctx context.Context, store Store, run string, o PruneOptions) (P
 }
 
 // folder returns where the best checkpoint of a model is, of the code that the
-// newest is of; empty if it is not known.
+// newest of the latest history is of; empty if it is not known.
 func (b Best) folder(model []Stored) string {
 	var there []Stored
 	var scores []score
@@ -73,10 +76,16 @@ func (b Best) folder(model []Stored) string {
 	if len(there) == 0 {
 		return ""
 	}
-	if i := bestOf(scores, there[0].manifest.Fingerprint); i >= 0 {
+	newest := slices.MinFunc(there, newestFirst)
+	if i := bestOf(scores, newest.manifest.Fingerprint); i >= 0 {
 		return there[i].Folder
 	}
 	return ""
+}
+
+// newestFirst orders checkpoints: those of a later history are newer.
+func newestFirst(a, b Stored) int {
+	return cmp.Or(cmp.Compare(b.Generation, a.Generation), cmp.Compare(b.Step, a.Step))
 }
 
 // grouped yields the checkpoints of one model after the other.
@@ -114,9 +123,7 @@ func oldestKept(ctx context.Context, store Store, model []Stored, keep int) (int
 	if there <= keep {
 		return 0, nil // there is nothing to remove: nothing has to be read
 	}
-	slices.SortStableFunc(order, func(a, b *Stored) int {
-		return cmp.Or(cmp.Compare(b.Generation, a.Generation), cmp.Compare(b.Step, a.Step))
-	})
+	slices.SortStableFunc(order, func(a, b *Stored) int { return newestFirst(*a, *b) })
 	oldest := int64(math.MaxInt64)
 	for _, s := range order {
 		if err := s.scrub(ctx, store); err != nil {

@@ -64,14 +64,14 @@ func (m *Mirror) publish(ctx context.Context, it *item) error {
 		return err
 	}
 	if whole {
-		it.there = folder
-		m.wrote(folder)
-		d, err := m.confirm(ctx, it, manifest, ours)
-		if err != nil {
+		d, err := m.confirm(ctx, it, folder, manifest, ours)
+		if err == nil {
+			return m.published(ctx, it, folder, ours, d)
+		}
+		if !errors.Is(err, ErrNotFound) {
 			return err
 		}
-		m.remember(it, ours, d)
-		return m.prune(ctx, it, folder)
+		m.Log.WarnContext(ctx, "the store lacks a part of a checkpoint, which is sent again", "model", it.model, "step", it.step, "error", err)
 	}
 	d, err := m.putFiles(ctx, folder, it.hold, manifest.Files)
 	if err != nil {
@@ -89,9 +89,15 @@ func (m *Mirror) publish(ctx context.Context, it *item) error {
 	if err != nil {
 		return err
 	}
+	return m.published(ctx, it, folder, ours, d.atMost(sealed))
+}
+
+// published notes that a checkpoint is whole in a folder of the store, and what
+// the store has said of it, and removes those that are too old.
+func (m *Mirror) published(ctx context.Context, it *item, folder string, manifest []byte, d Durability) error {
 	it.there = folder
 	m.wrote(folder)
-	m.remember(it, ours, d.atMost(sealed))
+	m.remember(it, manifest, d)
 	return m.prune(ctx, it, folder)
 }
 
@@ -127,11 +133,12 @@ func digestOf(data []byte) durable.Digest {
 	return d
 }
 
-// place returns where in the store a checkpoint goes, and whether it is whole
-// there already. What is whole is never written over: a crash in the middle must
-// not leave less than there was. So a step that is saved again with another
-// content, here or by another history, gets a folder beside the first: 20.1. The
-// final checkpoint has one place, as its model's last checkpoint stands in for it.
+// place returns where in the store a checkpoint goes, and whether its manifest is
+// there already, so that it should be whole. What is whole is never written over:
+// a crash in the middle must not leave less than there was. So a step that is
+// saved again with another content, here or by another history, gets a folder
+// beside the first: 20.1. The final checkpoint has one place, as its model's last
+// checkpoint stands in for it.
 func (m *Mirror) place(ctx context.Context, it *item, ours []byte, manifest Manifest) (folder string, whole bool, err error) {
 	base := path.Join(m.Name, folderOf(it.model, it.step, it.final))
 	for revision := 0; ; revision++ {

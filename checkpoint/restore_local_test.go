@@ -39,6 +39,32 @@ func TestRestoreKeepsWhatIsHere(t *testing.T) {
 	}
 }
 
+// What another machine has trained with later code takes the place of what this
+// disk has of earlier code, and whoever trains next does not take it for that.
+func TestRestoreBringsALaterVersionOfAModel(t *testing.T) {
+	r := newRemote(t)
+	dir := t.TempDir()
+	k := keeperIn(dir, 3)
+	write(t, k.Dir, files{
+		"run.json":                 `{"models": [{"name": "cnn", "fingerprint": "` + print + `"}]}`,
+		"models/cnn/model.json":    `{"fingerprint": "` + other + `"}`,
+		"models/cnn/metrics.jsonl": "of earlier code",
+	})
+	m := manifest(500)
+	m.Fingerprint = other
+	saveAs(t, k, m, content("earlier code"))
+	_, _, err := k.Finish(t.Context(), m)
+	require.NoError(t, err)
+
+	require.Equal(t, map[string]int64{model: 30}, r.restore(t, dir).Restored)
+	require.NoFileExists(t, filepath.Join(k.Dir, "models", model, "model.json"))
+	require.Equal(t, steps(30), stepFolders(t, k))
+	aside := filepath.Join(k.Dir, "models", model, "superseded", other[:12])
+	requireCheckpoint(t, filepath.Join(aside, "final"), 500, content("earlier code"))
+	requireCheckpoint(t, filepath.Join(aside, "checkpoints", "500"), 500, content("earlier code"))
+	require.FileExists(t, filepath.Join(aside, "metrics.jsonl"))
+}
+
 // Restoring twice leaves what restoring once does.
 func TestRestoreTwice(t *testing.T) {
 	r := newRemote(t)

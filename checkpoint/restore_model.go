@@ -4,9 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"maps"
 	"math"
 	"os"
@@ -239,7 +241,7 @@ func (r *modelRestorer) here() []candidate {
 // keeps reports whether this disk has something as good as c that verifies.
 func (r *modelRestorer) keeps(ctx context.Context, here []candidate, c candidate) bool {
 	for _, h := range here {
-		if r.compare(h, c) < 0 {
+		if r.compare(h, c) < 0 || r.overtaken(h.manifest, c.manifest) {
 			return false
 		}
 		if m, err := verify(ctx, h.folder); err == nil {
@@ -248,6 +250,41 @@ func (r *modelRestorer) keeps(ctx context.Context, here []candidate, c candidate
 		}
 	}
 	return false
+}
+
+// overtaken reports whether h was saved here, and c by another runtime that has
+// taken the run over since: each process that was begun here after that was in
+// vain, but had a higher generation than the one before it.
+func (r *restorer) overtaken(h, c Manifest) bool {
+	return r.claim != nil && !r.past.knows(*r.claim) && !r.foreign(h) && !r.past.holds(c) && c.Generation > r.past.adopted()
+}
+
+// outdate puts aside what this disk has of another version of the model than c,
+// and forgets that it was the last that was worked on here: whoever trains next
+// would take c for that version's, and put it aside.
+func (r *modelRestorer) outdate(c candidate) error {
+	path := filepath.Join(r.dir, modelsName, r.model, workedOnFile)
+	data, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var was struct {
+		Fingerprint string `json:"fingerprint"`
+	}
+	if json.Unmarshal(data, &was) != nil || was.Fingerprint == "" || was.Fingerprint == c.manifest.Fingerprint {
+		return nil //nolint:nilerr // one that cannot be read tells nobody anything
+	}
+	k := &Keeper{Dir: r.dir}
+	if err := k.Supersede(r.model, was.Fingerprint); err != nil {
+		return err
+	}
+	if err := os.Remove(path); err != nil {
+		return err
+	}
+	return durable.SyncDir(filepath.Dir(path))
 }
 
 // leaveBehind puts aside what this disk has of a history that c's has left
@@ -321,6 +358,9 @@ func (r *modelRestorer) bring(ctx context.Context, c candidate) error {
 		return err
 	}
 	if _, err := durable.WriteFile(filepath.Join(half, ManifestName), bytes.NewReader(c.raw), nil); err != nil {
+		return err
+	}
+	if err := r.outdate(c); err != nil {
 		return err
 	}
 	if err := r.leaveBehind(c); err != nil {

@@ -21,10 +21,8 @@ func TestAMagicInPythonThatPanicsIsAnErrorThere(t *testing.T) {
 	p := New(Config{Interceptor: clumsy{}, Log: slog.New(slog.DiscardHandler)})
 	s := &rpcServer{proxy: p, token: "secret"}
 	python, ours := net.Pipe()
-	ctx, cancel := context.WithCancelCause(t.Context())
-	defer cancel(nil)
 	ended := make(chan error, 1)
-	go func() { ended <- s.call(ctx, cancel, ours) }()
+	go func() { ended <- s.call(t.Context(), ours) }()
 	_, err := fmt.Fprintln(python, `{"token":"secret","name":"status"}`)
 	require.NoError(t, err)
 	var end rpcOrder

@@ -9,7 +9,7 @@ import (
 type execution struct {
 	route *route
 	claim Claim
-	stops bool               // an error in it aborts those behind it
+	stops bool              // an error in it aborts those behind it
 	end   func(cause error) // of a cell of ours that runs: ends its context
 	cell  *Cell
 	aside bool // it did not wait for those before it

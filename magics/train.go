@@ -168,14 +168,14 @@ func (o *trainOptions) fetch(ctx context.Context, c *Call, plan *training.Plan) 
 }
 
 // launch starts the supervisor of run if it has work and none is alive, and
-// watches it unless detach. An interrupt of the start is watch's to answer.
+// watches it unless detach. To send what a store does not have yet is work, too.
+// An interrupt of the start is watch's to answer.
 func (d *Deps) launch(ctx context.Context, c *Call, run *training.Run, detach bool) error {
 	status, err := run.Status()
 	if err != nil {
 		return err
 	}
-	if status.State == training.RunDone {
-		fmt.Fprintf(c.Stdout, "Nothing to do: all of %s is done, %s.\n", run.Name(), models(len(status.Models)))
+	if status.State == training.RunDone && !d.sends(ctx, c, status) {
 		c.Screen.Show(d.reporter(run, c).report(status).view())
 		return nil
 	}
@@ -192,6 +192,29 @@ func (d *Deps) launch(ctx context.Context, c *Call, run *training.Run, detach bo
 		return nil
 	}
 	return d.watch(ctx, c, run)
+}
+
+// sends says what there is to do for a run that is done, and reports whether
+// that is to send what no store has confirmed to a store that can be opened.
+func (d *Deps) sends(ctx context.Context, c *Call, s training.Status) bool {
+	onlyHere := func(m training.ModelStatus) bool {
+		return m.Checkpoint == nil || m.Checkpoint.Durability == string(checkpoint.Local)
+	}
+	if s.Store == "" || !slices.ContainsFunc(s.Models, onlyHere) {
+		fmt.Fprintf(c.Stdout, "Nothing to do: all of %s is done, %s.\n", s.Run, models(len(s.Models)))
+		return false
+	}
+	store, err := d.OpenExisting(ctx, s.Store)
+	if err != nil {
+		fmt.Fprintf(c.Stdout, "All of %s is done, %s. What is on this disk only cannot be sent now: %v\n", s.Run, models(len(s.Models)), err)
+		if cure := CureOf(err); cure != "" {
+			fmt.Fprintln(c.Stdout, "To do:", cure)
+		}
+		return false
+	}
+	d.CloseStore(store)
+	fmt.Fprintf(c.Stdout, "All of %s is done, %s. What is on this disk only is sent to %s now.\n", s.Run, models(len(s.Models)), s.Store)
+	return true
 }
 
 // describe says in words what an existing run will do again and what it skips.

@@ -1,9 +1,13 @@
 package training
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"sync"
 	"time"
+
+	"outlast/checkpoint/durable"
 )
 
 // A saver makes the checkpoints of one attempt durable behind the worker's
@@ -104,6 +108,7 @@ func (s *saver) save(ctx context.Context, e Event) (c Checkpoint, err error) {
 	a := s.a
 	began := time.Now()
 	defer a.release(e.Path)
+	var lost error // what is left of it must not be saved
 	err = a.persist(ctx, func() error {
 		if err := a.metrics.Sync(); err != nil {
 			return err
@@ -113,9 +118,12 @@ func (s *saver) save(ctx context.Context, e Event) (c Checkpoint, err error) {
 		c = a.checkpoint(e.Step)
 		c.Metrics = e.Metrics
 		c, err = a.s.Vault.Save(context.WithoutCancel(ctx), c, e.Path)
+		if errors.Is(err, durable.ErrLost) {
+			lost, err = err, nil
+		}
 		return err
 	})
-	if err != nil {
+	if err = cmp.Or(err, lost); err != nil {
 		a.s.Log.ErrorContext(ctx, "checkpoint not saved", "model", a.model.Name, "step", e.Step, "error", err)
 		return c, err
 	}

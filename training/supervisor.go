@@ -42,7 +42,8 @@ type Vault interface {
 	// Final returns the final one, if there is one with this fingerprint that verifies.
 	Final(ctx context.Context, model, fingerprint string) (Checkpoint, []string, error)
 	// Save takes a staged folder over. When it returns, the checkpoint is
-	// durable; when it fails, it may be asked again.
+	// durable; when it fails, it may be asked again, unless the error is
+	// durable.ErrLost: then the folder does not hold what was staged any more.
 	//
 	// A folder in the model's own staging is moved, any other one copied, and left
 	// to the caller.

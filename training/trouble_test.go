@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -17,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"outlast/checkpoint/durable"
 	"outlast/training"
 	"outlast/training/trainingtest"
 )
@@ -282,6 +284,33 @@ func TestAWorkerThatFilledTheDiskIsTriedAgainWhenThereIsRoom(t *testing.T) {
 	requireExact(t, r, "a", 8)
 	require.Equal(t, 4, asked)
 	require.Equal(t, []training.Cause{training.CauseDiskFull, training.CauseCrash, training.CauseDone}, causes(t, r))
+}
+
+// What a full disk has lost is not asked for again, though there is room by then:
+// what is left of it may be something else. A later checkpoint takes its place,
+// or else what was computed since the one before is computed once more.
+func TestWhatAFullDiskHasLostIsNotSaved(t *testing.T) {
+	for step, want := range map[int64][]training.Cause{
+		4: {training.CauseDone}, 8: {training.CauseDiskFull, training.CauseDone},
+	} {
+		t.Run(fmt.Sprint(step), func(t *testing.T) {
+			r := create(t, trainingtest.Model("a", asking...))
+			s, v := supervisor(t, r)
+			var lost atomic.Bool
+			v.FailOn = func(call string, c training.Checkpoint) error {
+				if call == "save" && c.Step == step && lost.CompareAndSwap(false, true) {
+					return fmt.Errorf("sync: %w: %w", durable.ErrLost, syscall.ENOSPC)
+				}
+				return nil
+			}
+			_, err := finish(t, s)
+			require.NoError(t, err)
+			requireExact(t, r, "a", 8)
+			require.Equal(t, want, causes(t, r))
+			asked := slices.DeleteFunc(v.Calls(), func(call string) bool { return call != fmt.Sprintf("save a %d", step) })
+			require.Len(t, asked, len(want), "once in each attempt that came so far")
+		})
+	}
 }
 
 type pruningVault struct {

@@ -44,6 +44,10 @@ func (d Digest) Matches(want Digest) bool {
 // ErrContent says that what was read is not what was announced.
 var ErrContent = errors.New("content differs from its digest")
 
+// ErrLost says that a file could not be synced: its content may be something
+// else from now on, whatever a later sync says.
+var ErrLost = errors.New("what was written may be lost")
+
 // WriteFile writes r to path so that path has the old content or the new one,
 // whatever happens. If want is given, other content is refused with ErrContent
 // and path keeps what it had. Folders that are missing are made.
@@ -135,8 +139,11 @@ func WriteJSON(path string, v any) error {
 }
 
 // syncFile syncs f. A file system that has no fsync is no error: the caller is
-// told. Any other failure is final for this file, because the kernel may have
-// dropped the pages that it could not write.
+// told. Any other failure is final for what f holds, also that of a full disk:
+// the kernel drops the pages that it could not write, or calls them clean, and
+// tells so once. Whoever has the content elsewhere writes it to another file;
+// SyncFile has not, and says ErrLost. What a Log has lost are lines since its
+// last sync.
 func syncFile(f *os.File) (bool, error) {
 	err := f.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, errors.ErrUnsupported) {

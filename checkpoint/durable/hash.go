@@ -116,7 +116,8 @@ func (h *hasher) sum() string {
 }
 
 // SyncFile makes the content of a file that somebody else wrote durable, and
-// returns its digest. Nobody may write to it any more.
+// returns its digest. Nobody may write to it any more. Where that fails with
+// ErrLost, to ask again would make what is left of it durable, and call it good.
 func SyncFile(path string) (Digest, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -136,7 +137,7 @@ func SyncFile(path string) (Digest, error) {
 		return Digest{}, fmt.Errorf("hash %s: %w", path, err)
 	}
 	if syncErr != nil {
-		return Digest{}, fmt.Errorf("sync %s: %w", path, syncErr)
+		return Digest{}, fmt.Errorf("sync %s: %w: %w", path, ErrLost, syncErr)
 	}
 	d.Synced = synced
 	return d, nil
