@@ -122,7 +122,7 @@ func TestWhatIsFoundInTheStoreIsConfirmed(t *testing.T) {
 		next := takeOver(t, r.another(), "next")
 		next.flush(t)
 		require.Negative(t, s.down.Load(), "it was asked again")
-		require.Equal(t, []string{"cnn 10 mirrored"}, next.said())
+		require.Equal(t, []string{"cnn 10 final mirrored"}, next.said())
 		require.FileExists(t, filepath.Join(r.Dir, "mirrored.json"))
 		requireRestores(t, s, 10, "10")
 	})

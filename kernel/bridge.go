@@ -1,11 +1,13 @@
 package kernel
 
 import (
+	"bytes"
 	"context"
 	_ "embed"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -28,7 +30,7 @@ const (
 	// bookLimit is how long a cell of ours waits for its number. A child that
 	// is busy with something else gets it later; the cell does not wait.
 	bookLimit = 2 * time.Second
-	// bootWait is how long it waits for a child that boots.
+	// bootWait is how long it waits with that for a child that boots.
 	bootWait = 15 * time.Second
 	// abortPause is how long a child goes on aborting after an error.
 	abortPause = 20 * time.Millisecond
@@ -100,6 +102,9 @@ func (g *generation) prepare(ctx context.Context) {
 // ask runs code silently in the child, for a cell of ours, and returns the reply.
 func (p *Proxy) ask(ctx context.Context, x *execution, content jupyter.ExecuteRequestContent) (*jupyter.Message, error) {
 	content.Silent = true
+	if p.needsIPython() == nil {
+		content.UserExpressions = p.adopting(x, content.UserExpressions)
+	}
 	for {
 		g := p.life.current()
 		if g == nil {
@@ -127,6 +132,26 @@ func (p *Proxy) ask(ctx context.Context, x *execution, content jupyter.ExecuteRe
 		case <-time.After(abortPause):
 		}
 	}
+}
+
+// adoptName is the expression that makes a cell of ours the one that the output
+// of threads and other processes belongs to: the child takes the latest request
+// for it, which is one that nobody else knows of.
+const adoptName = "_outlast_adopt"
+
+// adopting adds that expression to those that are asked for x.
+func (p *Proxy) adopting(x *execution, expressions json.RawMessage) json.RawMessage {
+	header, err := json.Marshal(string(x.route.request.RawHeader))
+	if err != nil {
+		panic(err) // a string always has a JSON form
+	}
+	adopt := expression(bridgeCall + "adopt(" + string(header) + ")")
+	adopt = bytes.Replace(adopt, []byte(`"`+resultName+`"`), []byte(`"`+adoptName+`"`), 1)
+	rest := bytes.TrimSpace(expressions)
+	if len(rest) < 2 || rest[0] != '{' || len(bytes.TrimSpace(rest[1:len(rest)-1])) == 0 {
+		return adopt
+	}
+	return slices.Concat(adopt[:len(adopt)-1], []byte(","), rest[1:]) // theirs stay in their order
 }
 
 // takeBack interrupts the child until it is done with what it was asked for a
@@ -248,7 +273,9 @@ func (p *Proxy) book(ctx context.Context, x *execution) int {
 		p.bookLater(x) //nolint:contextcheck // it outlives the cell
 		return p.count.next()
 	}
-	if !p.awaitChild(ctx) || p.needsIPython() != nil {
+	booting, stop := context.WithTimeout(ctx, bootWait)
+	defer stop()
+	if !p.awaitChild(booting) || p.needsIPython() != nil {
 		return p.count.next()
 	}
 	ctx, cancel := context.WithTimeout(ctx, bookLimit)
@@ -274,7 +301,9 @@ func (p *Proxy) bookLater(x *execution) {
 	if p.needsIPython() != nil || g == nil {
 		return
 	}
-	r := p.internal(jupyter.ExecuteRequest, booking(x), nil)
+	content := booking(x)
+	content.UserExpressions = p.adopting(x, content.UserExpressions)
+	r := p.internal(jupyter.ExecuteRequest, content, nil)
 	p.forward(r) // at once, so that two are booked in their order
 	p.crew.start(func() {
 		select {
@@ -298,8 +327,6 @@ func booking(x *execution) jupyter.ExecuteRequestContent {
 
 // awaitChild waits for a child that boots, and reports whether there is one.
 func (p *Proxy) awaitChild(ctx context.Context) bool {
-	ctx, cancel := context.WithTimeout(ctx, bootWait)
-	defer cancel()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
@@ -363,5 +390,14 @@ func (p *Proxy) expressions(ctx context.Context, x *execution) json.RawMessage {
 	if err != nil {
 		return nil
 	}
-	return reply.UserExpressions
+	var theirs map[string]json.RawMessage
+	if json.Unmarshal(reply.UserExpressions, &theirs) != nil {
+		return reply.UserExpressions
+	}
+	delete(theirs, adoptName)
+	raw, err := json.Marshal(theirs)
+	if err != nil {
+		return nil
+	}
+	return raw
 }

@@ -74,6 +74,12 @@ def book(code):
     return Json(str(number))
 
 
+def adopt(header):
+    """Makes a cell of Outlast's the one that threads and processes print for from now on."""
+    if hasattr(ip, "set_parent"):  # ipykernel's
+        ip.set_parent({"header": json.loads(header)})
+
+
 announced = {}
 
 

@@ -48,8 +48,9 @@ func newPeer(l *link, id string) *peer {
 func (p *peer) send(frames [][]byte) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.putLocked(newParcel(frames, nil))
-	return p.within(maxBehind)
+	next := newParcel(frames, nil)
+	p.putLocked(next)
+	return p.within(maxBehind, next.size)
 }
 
 // publish queues a broadcast and reports false if the peer was cut off for it.
@@ -57,6 +58,7 @@ func (p *peer) send(frames [][]byte) bool {
 func (p *peer) publish(b broadcast, signer jupyter.Signer) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	before := p.queued
 	switch typ := b.msg.Header.Type; {
 	case p.queued < mergeBehind:
 		clear(p.displays)
@@ -76,10 +78,11 @@ func (p *peer) publish(b broadcast, signer jupyter.Signer) bool {
 	default:
 		p.holdLocked(newParcel(b.frames, nil))
 	}
+	added := max(0, p.queued-before)
 	if !b.more {
 		p.sendLocked()
 	}
-	return p.within(maxBehind)
+	return p.within(maxBehind, added)
 }
 
 // replace empties the parcel that waits with an earlier update of a display.
@@ -91,16 +94,19 @@ func (p *peer) replace(display string) {
 	}
 }
 
-// within reports whether the peer keeps up, and cuts it off if it does not.
-func (p *peer) within(limit int) bool {
-	if p.ending || p.queued <= limit {
+// within reports whether the peer keeps up, and cuts it off if it does not. What
+// was added just now does not count: nobody can have read it yet, however large
+// it is.
+func (p *peer) within(limit, added int) bool {
+	behind := p.queued - added
+	if p.ending || behind <= limit {
 		p.seen, p.moved = p.taken, time.Now()
 		return true
 	}
 	if p.seen != p.taken {
 		p.seen, p.moved = p.taken, time.Now()
 	}
-	if p.queued <= hardBehind && time.Since(p.moved) < stallTime {
+	if behind <= hardBehind && time.Since(p.moved) < stallTime {
 		return true
 	}
 	p.ending, p.queue, p.queued = true, nil, 0

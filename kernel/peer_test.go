@@ -235,3 +235,22 @@ func TestSubscriptionsArePrefixes(t *testing.T) {
 	h.subscribe([]byte("\x01"))
 	assert.True(t, h.wants(nil), "the empty topic has the empty prefix")
 }
+
+// Nobody is behind because of what was not there before, however large it is.
+func TestALargeMessageCutsNobodyOff(t *testing.T) {
+	for name, put := range map[string]func(h heard) bool{
+		"reply":     func(h heard) bool { return h.send([][]byte{h.filler}) },
+		"broadcast": func(h heard) bool { return h.lag(len(h.filler)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				h := newHeard(t)
+				h.filler = make([]byte, hardBehind+1)
+				time.Sleep(2 * stallTime) // it was quiet before
+				assert.True(t, put(h))
+				assert.Len(t, h.queue, 1)
+				assert.False(t, h.lag(1), "it is far behind then")
+			})
+		})
+	}
+}

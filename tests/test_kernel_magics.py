@@ -121,9 +121,87 @@ def test_an_interrupt_pauses_the_training_of_a_cell(kernel: Kernel, code: str, t
     rig.wait_for("the first steps", lambda: (data / "slow" / "state.json").exists() and step(data) > 3)
     kernel.manager.interrupt_kernel()
     result = kernel.finish(running)
-    assert result.status in ("ok", "error")
-    rig.wait_for("the pause", lambda: rig.status(data, "slow")["state"] == "paused", 20)
+    assert result.content["ename"] == "KeyboardInterrupt"
+    said = "\n".join(result.content["traceback"])
+    assert "paused" in said and "To do: %resume slow" in said
+    assert rig.status(data, "slow")["state"] == "paused"
     assert kernel.run("1 + 1").data() == ["2"]
+
+
+@pytest.mark.parametrize("code", [LONG, "if True:\n    " + LONG])
+def test_the_end_of_a_kernel_leaves_the_training_of_a_cell_alone(kernel: Kernel, code: str, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text(SCRIPT)
+    data = tmp_path / "runs"
+    kernel.execute(code.replace("slow.py", f"{tmp_path}/slow.py") + f" --dir {data}")
+    rig.wait_for("the first steps", lambda: (data / "slow" / "state.json").exists() and step(data) > 3)
+    kernel.manager.restart_kernel()  # which interrupts it first
+    before = rig.status(data, "slow")
+    rig.wait_for("further steps", lambda: step(data) > before["models"][0]["step"] + 20)
+    after = rig.status(data, "slow")
+    assert after["state"] == "running"
+    assert after["models"][0]["attempts"] == 1
+    assert after["supervisor_pid"] == before["supervisor_pid"]
+    kernel.client = kernel.connect()
+    kernel.run(f"%stop slow --dir {data}")
+
+
+# What Outlast says all at once while the magic waits for the notebook, too.
+ALL_AT_ONCE = """
+import json, socket, sys
+here, there = socket.socketpair()
+lines = [{"op": "stream", "content": {"name": "stdout", "text": f"{n} "}} for n in range(200)]
+orders = [*lines[:100], {"op": "eval", "code": "6 * 7"}, *lines[100:], {"op": "end"}]
+there.sendall("".join(json.dumps(order) + "\\n" for order in orders).encode())
+names = sys.modules["_outlast_bridge"].call.__globals__
+usual, names["connect"] = names["connect"], lambda: here
+try:
+    names["call"]("status", False, "", "")
+finally:
+    names["connect"] = usual
+print([json.loads(line).get("value") for line in there.makefile("r")])
+"""
+
+
+def test_what_came_before_an_answer_is_shown(kernel: Kernel) -> None:
+    shown = kernel.run(ALL_AT_ONCE)
+    assert shown.text.split("[")[0].split() == [str(n) for n in range(200)]
+    assert shown.text.endswith("[None, 42]\n")
+
+
+def test_a_value_without_a_json_form_is_an_error_of_its_own(kernel: Kernel) -> None:
+    kernel.run("grid = [{'name': 'a', 'params': {'lr': float('nan')}}]\nopen('y.py', 'w').close()")
+    for code in ("%train x --models grid --script y.py", "if True:\n    %train x --models grid --script y.py"):
+        result = kernel.run(code)
+        assert result.status == "error"
+        assert "not JSON compliant" in result.content["evalue"] + result.text
+    assert kernel.run("1 + 1").data() == ["2"]
+
+
+def test_a_result_is_shown_again_in_the_middle_of_python(kernel: Kernel) -> None:
+    shown = kernel.run("6 * 7")
+    again = kernel.run(f"if True:\n    %replay {shown.count}")
+    assert again.status == "ok", again.content
+    assert again.data() == ["42"]
+
+
+TICKS = """
+import threading, time
+def ticks():
+    while running:
+        print("tick", flush=True)
+        time.sleep(0.05)
+running = True
+threading.Thread(target=ticks, daemon=True).start()
+"""
+
+
+@pytest.mark.parametrize("magic", ["%outlast", "%gpu_config"])
+def test_what_a_thread_prints_belongs_to_the_latest_cell_also_if_it_is_ours(kernel: Kernel, magic: str) -> None:
+    first = kernel.execute(TICKS)
+    kernel.await_output(first, "tick")
+    ours = kernel.execute(magic)
+    kernel.await_output(ours, "tick")
+    kernel.run("running = False")
 
 
 def step(data: Path) -> int:
