@@ -30,15 +30,15 @@ func write(t *testing.T, d *magics.Deps, name, text string) string {
 // that is "started" does nothing but end.
 func planOf(t *testing.T, d *magics.Deps, c *typed, line string, body ...string) (*training.Plan, error) {
 	t.Helper()
-	dir := ""
-	d.Supervisor = func(data, _ string) training.Command {
-		dir = data
+	dir, name := "", ""
+	d.Supervisor = func(data, run string) training.Command {
+		dir, name = data, run
 		return training.Command{Path: "true"}
 	}
 	if err := c.run(t.Context(), d, strings.Replace(line, "train", "train --detach", 1), body...); err != nil {
 		return nil, err
 	}
-	r, err := training.Find(dir, "")
+	r, err := training.Find(dir, name)
 	require.NoError(t, err)
 	return r.Plan(), nil
 }
