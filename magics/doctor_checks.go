@@ -133,7 +133,7 @@ func (e *examination) keepAlive(context.Context) []finding {
 
 // devices looks at the GPUs, and at what a model would take of them.
 func (e *examination) devices(ctx context.Context) []finding {
-	found, err := e.Devices(ctx)
+	found, err := e.Deps.devices(ctx, e.nearby(ctx, e.call.Notebook))
 	if err != nil {
 		f := failed("gpu", err, "run nvidia-smi in a terminal; if it fails too, the driver is the cause")
 		return []finding{f, wrong("batch", "not known without the GPU", "see gpu")}

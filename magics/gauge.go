@@ -33,7 +33,7 @@ func (d *Deps) gauge(ctx context.Context, run *training.Run) (latest func() []st
 		tick := time.NewTicker(gaugeInterval)
 		defer tick.Stop()
 		for {
-			now := d.memory(ctx)
+			now := d.memory(ctx, run)
 			mu.Lock()
 			words = now
 			mu.Unlock()
@@ -52,10 +52,14 @@ func (d *Deps) gauge(ctx context.Context, run *training.Run) (latest func() []st
 	return latest, func() { cancel(); reading.Wait() }
 }
 
-// memory says how full each GPU is, and how busy. What cannot be read is not worth an error
-// here: %doctor is the place for it.
-func (d *Deps) memory(ctx context.Context) []string {
-	found, err := d.Devices(ctx)
+// memory says how full each GPU is that the run's workers see, and how busy. What
+// cannot be read is not worth an error here: %doctor is the place for it.
+func (d *Deps) memory(ctx context.Context, run *training.Run) []string {
+	there := place{}
+	if list, ok := run.Plan().Settings.Env[visibleDevices]; ok {
+		there.visible = &list
+	}
+	found, err := d.devices(ctx, there)
 	if err != nil {
 		return nil
 	}
@@ -92,6 +96,6 @@ func (d *Deps) glimpse(ctx context.Context, run *training.Run) func() []string {
 	return func() []string {
 		ctx, cancel := context.WithTimeout(ctx, glance)
 		defer cancel()
-		return d.memory(ctx)
+		return d.memory(ctx, run)
 	}
 }
