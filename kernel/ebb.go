@@ -17,13 +17,14 @@ type ebb struct {
 const (
 	ebbBytes = 32 << 20
 	ebbDelay = 2 * time.Second
+	// startDelay leaves the processor to the child's start, and to a first cell.
+	startDelay = time.Second
 )
 
 // started is called once all is running.
 func (e *ebb) started() {
-	unmapProgram()
 	if e.pending.CompareAndSwap(false, true) {
-		time.AfterFunc(ebbDelay, e.giveBack) // the child has said its first words then, and its start is over too
+		time.AfterFunc(startDelay, e.giveBack)
 	}
 }
 

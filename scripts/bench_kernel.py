@@ -1,4 +1,4 @@
-"""Measures the kernel beside the bare ipykernel, interleaved in one run, and prints ratios.
+"""Measures the kernel and the bare ipykernel, interleaved in one run, and prints ratios.
 
 What is measured is what a front end sees through pyzmq: round trips, rates, and times from the start of the process.
 `--messages 1000000` looks longer for growing memory. A ratio above 1 is slower than ipykernel, but for rates, where
@@ -119,6 +119,8 @@ def installed() -> Iterator[Path]:
 BARE, OURS = "python3", "outlast"
 DISPLAYS = "from IPython.display import display\nfor i in range({n}): display({{'text/plain': 'x'}}, raw=True)"
 PRINTS = "for i in range({n}): print('x', flush=True)"
+BURST = 3000  # messages
+REST = 3  # seconds, after which a kernel that was started is idle
 LARGE = "text = 'x' * (1 << 20)\nfor i in range(64): print(text)"
 
 
@@ -172,27 +174,42 @@ def trips(kernels: dict[str, Kernel], rounds: int) -> list[str]:
     return rows
 
 
-def rates(kernels: dict[str, Kernel], rounds: int) -> list[str]:
-    rows = []
-    for what, code, n in (("display_data", DISPLAYS, 3000), ("flushed prints", PRINTS, 3000)):
-        lost = dict.fromkeys(kernels, 0)
+def rates(specs: Path, rounds: int) -> list[str]:
+    """Rates of kernels that take turns, each alone and new: who measures them is the slower beside a second one."""
+    found: dict[str, dict[str, list]] = {BARE: {}, OURS: {}}
+    for i in range(rounds):
+        for name in sorted(found, reverse=bool(i % 2)):
+            kernel = Kernel(specs, name)
+            kernel.client.wait_for_ready(timeout=PATIENCE)
+            for what, values in floods(kernel).items():
+                found[name].setdefault(what, []).extend(values)
+            kernel.close()
+    lost = "".join(f"; {n} lost {sum(found[n]['lost']):,} messages" for n in (BARE, OURS) if sum(found[n]["lost"]))
+    return [
+        row(name, *(statistics.median(found[n][what]) for n in (BARE, OURS)), unit, target)
+        for name, what, unit, target in (
+            ("display_data", "display", "1/s", "≥ 1.00×" + lost),
+            ("flushed prints", "prints", "1/s", "≥ 1.00×" + lost),
+            ("64 MiB of output", "large", "s", "≤ 1.10×"),
+        )
+    ]
 
-        def rate(kernel: Kernel, code: str = code, n: int = n, lost: dict[str, int] = lost) -> list[float]:
-            took, count, _ = kernel.drain(code.format(n=n))
-            lost[kernel.name] += max(0, n + 3 - count)
-            return [count / took]
 
-        found = interleaved(kernels, rounds, rate)
-        target = "≥ 1.00×" + "".join(f"; {name} lost {n:,} messages" for name, n in lost.items() if n)
-        rows.append(row(what, statistics.median(found[BARE]), statistics.median(found[OURS]), "1/s", target))
-
-    def large(kernel: Kernel) -> list[float]:
+def floods(kernel: Kernel) -> dict[str, list]:
+    """What much output of each kind takes, in one turn of a kernel."""
+    for _ in range(20):
+        kernel.run("pass")
+    found: dict[str, list] = {"lost": [0], "large": []}
+    for what, code in (("display", DISPLAYS), ("prints", PRINTS)):
+        found[what] = []
+        for _ in range(4):
+            took, count, _ = kernel.drain(code.format(n=BURST))
+            found[what].append(count / took)
+            found["lost"][0] += max(0, BURST + 3 - count)
+    for _ in range(3):
         took, _, size = kernel.drain(LARGE)
-        return [took * (64 << 20) / size]
-
-    found = interleaved(kernels, rounds, large)
-    rows.append(row("64 MiB of output", statistics.median(found[BARE]), statistics.median(found[OURS]), "s", "≤ 1.10×"))
-    return rows
+        found["large"].append(took * (64 << 20) / size)
+    return found
 
 
 def growth(kernel: Kernel, messages: int) -> str:
@@ -218,21 +235,23 @@ def main() -> None:
         for kernel in kernels.values():
             kernel.client.wait_for_ready(timeout=PATIENCE)
             kernel.run("pass")
+        time.sleep(REST)
         idle = kernels[OURS].resident()
-        rows = [
+        lines = [
             row("start to kernel_info", *(statistics.median(begun[n]["info"]) for n in (BARE, OURS)), "ms", "≤ 60 ms"),
             row("start to first cell", *(statistics.median(begun[n]["first"]) for n in (BARE, OURS)), "ms", "≤ 1.05×"),
             *trips(kernels, options.rounds),
-            *rates(kernels, max(3, options.rounds // 2)),
         ]
+        kernels[BARE].close()
+        grown = growth(kernels[OURS], options.messages)
+        kernels[OURS].close()
+        lines += rates(specs, options.rounds)
         print(f"{'':<34} {'ipykernel':>10} {'outlast':>10} {'':<6} {'ratio':>7}  target")
-        print("\n".join(rows), flush=True)
+        print("\n".join(lines), flush=True)
         print(f"memory of the Go process, idle: {idle:.1f} MiB (target: 25)")
-        print(growth(kernels[OURS], options.messages))
-        for kernel in kernels.values():
-            kernel.close()
+        print(grown)
         if options.json:
-            options.json.write_text(json.dumps(rows, ensure_ascii=False))
+            options.json.write_text(json.dumps(lines, ensure_ascii=False))
 
 
 if __name__ == "__main__":
