@@ -82,7 +82,7 @@ func (g *generation) prepare(ctx context.Context) {
 	r := g.proxy.internal(jupyter.ExecuteRequest, jupyter.ExecuteRequestContent{
 		Code:            fmt.Sprintf("exec(%s, {'__name__': '_outlast_bridge', 'CONFIG': %s})", source, quoted),
 		Silent:          true,
-		UserExpressions: expression("bool(" + bridgeCall + "ip)"),
+		UserExpressions: expression(resultName, "bool("+bridgeCall+"ip)"),
 	}, nil)
 	g.proxy.routes.add(r)
 	g.put(r)
@@ -101,16 +101,12 @@ func (g *generation) prepare(ctx context.Context) {
 
 // ask runs code silently in the child, for a cell of ours, and returns the reply.
 func (p *Proxy) ask(ctx context.Context, x *execution, content jupyter.ExecuteRequestContent) (*jupyter.Message, error) {
-	content.Silent = true
-	if p.needsIPython() == nil {
-		content.UserExpressions = p.adopting(x, content.UserExpressions)
-	}
 	for {
 		g := p.life.current()
 		if g == nil {
 			return nil, errNoChild
 		}
-		r := p.internal(jupyter.ExecuteRequest, content, nil)
+		r := p.question(x, content)
 		p.forward(r)
 		select {
 		case <-ctx.Done():
@@ -134,19 +130,27 @@ func (p *Proxy) ask(ctx context.Context, x *execution, content jupyter.ExecuteRe
 	}
 }
 
+// question returns a silent request for a cell of ours.
+func (p *Proxy) question(x *execution, content jupyter.ExecuteRequestContent) *route {
+	content.Silent = true
+	if p.needsIPython() == nil {
+		content.UserExpressions = adopting(x, content.UserExpressions)
+	}
+	return p.internal(jupyter.ExecuteRequest, content, nil)
+}
+
 // adoptName is the expression that makes a cell of ours the one that the output
 // of threads and other processes belongs to: the child takes the latest request
 // for it, which is one that nobody else knows of.
 const adoptName = "_outlast_adopt"
 
 // adopting adds that expression to those that are asked for x.
-func (p *Proxy) adopting(x *execution, expressions json.RawMessage) json.RawMessage {
+func adopting(x *execution, expressions json.RawMessage) json.RawMessage {
 	header, err := json.Marshal(string(x.route.request.RawHeader))
 	if err != nil {
 		panic(err) // a string always has a JSON form
 	}
-	adopt := expression(bridgeCall + "adopt(" + string(header) + ")")
-	adopt = bytes.Replace(adopt, []byte(`"`+resultName+`"`), []byte(`"`+adoptName+`"`), 1)
+	adopt := expression(adoptName, bridgeCall+"adopt("+string(header)+")")
 	rest := bytes.TrimSpace(expressions)
 	if len(rest) < 2 || rest[0] != '{' || len(bytes.TrimSpace(rest[1:len(rest)-1])) == 0 {
 		return adopt
@@ -178,8 +182,8 @@ const (
 // resultName is the name of the one user expression that we ask for.
 const resultName = "r"
 
-func expression(expr string) json.RawMessage {
-	raw, err := json.Marshal(map[string]string{resultName: expr})
+func expression(name, expr string) json.RawMessage {
+	raw, err := json.Marshal(map[string]string{name: expr})
 	if err != nil {
 		return nil // a string always has a JSON form
 	}
@@ -228,7 +232,7 @@ func (p *Proxy) eval(ctx context.Context, x *execution, expr string) (json.RawMe
 	if err != nil {
 		return nil, err
 	}
-	m, err := p.ask(ctx, x, jupyter.ExecuteRequestContent{UserExpressions: expression(bridgeCall + "evaluate(" + string(quoted) + ")")})
+	m, err := p.ask(ctx, x, jupyter.ExecuteRequestContent{UserExpressions: expression(resultName, bridgeCall+"evaluate("+string(quoted)+")")})
 	if err != nil {
 		return nil, err
 	}
@@ -301,9 +305,7 @@ func (p *Proxy) bookLater(x *execution) {
 	if p.needsIPython() != nil || g == nil {
 		return
 	}
-	content := booking(x)
-	content.UserExpressions = p.adopting(x, content.UserExpressions)
-	r := p.internal(jupyter.ExecuteRequest, content, nil)
+	r := p.question(x, booking(x))
 	p.forward(r) // at once, so that two are booked in their order
 	p.crew.start(func() {
 		select {
@@ -322,7 +324,7 @@ func booking(x *execution) jupyter.ExecuteRequestContent {
 	if err != nil {
 		panic(err) // a string always has a JSON form
 	}
-	return jupyter.ExecuteRequestContent{Silent: true, UserExpressions: expression(bridgeCall + "book(" + string(code) + ")")}
+	return jupyter.ExecuteRequestContent{UserExpressions: expression(resultName, bridgeCall+"book("+string(code)+")")}
 }
 
 // awaitChild waits for a child that boots, and reports whether there is one.
@@ -365,7 +367,7 @@ func (p *Proxy) announce(ctx context.Context, x *execution) error {
 		return err
 	}
 	m, err := p.ask(ctx, x, jupyter.ExecuteRequestContent{
-		UserExpressions: expression(bridgeCall + "announce(" + string(code) + ", " + strconv.Itoa(x.claim.Lines) + ", " + string(handed) + ")"),
+		UserExpressions: expression(resultName, bridgeCall+"announce("+string(code)+", "+strconv.Itoa(x.claim.Lines)+", "+string(handed)+")"),
 	})
 	if err != nil {
 		return err

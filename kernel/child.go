@@ -49,8 +49,7 @@ const (
 
 // A child is the kernel that we wrap, as a process in a group of its own.
 type child struct {
-	dir        string // its sockets and connection file; nobody else can look in
-	leave      func() // says that dir is no longer used
+	folder     *folder // its sockets and connection file
 	connection jupyter.Connection
 	signer     jupyter.Signer
 	stderr     *tail
@@ -67,14 +66,13 @@ type child struct {
 // startChild starts the child. Its end is announced on exited; stop it with
 // stop, in any case.
 func startChild(c Config, tcp bool) (*child, error) {
-	dir, err := childDir(c.TempDir)
+	own, err := socketFolder(c.TempDir)
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the child: %w", err)
 	}
-	ch := &child{dir: dir, leave: occupy(dir), exited: make(chan struct{})}
+	ch := &child{folder: own, exited: make(chan struct{})}
 	if err := ch.launch(c, tcp); err != nil {
-		ch.leave()
-		os.RemoveAll(dir) //nolint:errcheck // the first error counts
+		own.remove()
 		return nil, err
 	}
 	return ch, nil
@@ -115,7 +113,7 @@ func (ch *child) launch(c Config, tcp bool) error {
 	return nil
 }
 
-func (ch *child) file() string { return filepath.Join(ch.dir, "connection.json") }
+func (ch *child) file() string { return filepath.Join(ch.folder.path, "connection.json") }
 
 // writeConnection makes the child's connection file: local sockets where the
 // child knows them, so that nobody else on the machine can reach it, and with
@@ -123,7 +121,7 @@ func (ch *child) file() string { return filepath.Join(ch.dir, "connection.json")
 // the loopback, with a key of their own.
 func (ch *child) writeConnection(front jupyter.Connection, tcp bool) error {
 	ch.connection = jupyter.Connection{
-		Transport: jupyter.IPC, IP: filepath.Join(ch.dir, "s"),
+		Transport: jupyter.IPC, IP: filepath.Join(ch.folder.path, "s"),
 		Shell: 1, IOPub: 2, Stdin: 3, Control: 4, Heartbeat: 5,
 		Scheme: front.Scheme, Key: front.Key,
 	}
@@ -233,8 +231,7 @@ func (ch *child) stop(p patience) {
 	}
 	killGroup(ch.pid) //nolint:errcheck // mostly nobody is left
 	<-ch.exited
-	ch.leave()
-	os.RemoveAll(ch.dir) //nolint:errcheck // swept at the next start
+	ch.folder.remove()
 }
 
 func (ch *child) gone(within time.Duration) bool {

@@ -19,36 +19,51 @@ const (
 	settling = time.Minute
 )
 
-// childDir makes a folder for sockets, below temp if that is short enough.
-func childDir(temp string) (string, error) {
+// A folder is one that only we can look into, until it is removed or this process
+// ends. Its lock says so to other containers and machines too, where the number of
+// a process means nothing.
+type folder struct {
+	path string
+	lock *flock.Flock
+}
+
+// socketFolder makes a folder for sockets, below temp if that is short enough.
+func socketFolder(temp string) (*folder, error) {
 	if len(temp) > maxSocketPath-len("/outlast-4194304-0123456789/s-1") {
 		temp = "/tmp"
 	}
-	return ownDir(temp)
+	return newFolder(temp)
 }
 
-// ownDir makes a folder below parent that only we can look into, and sweeps those
-// of kernels that were killed. Its user occupies it.
-func ownDir(parent string) (string, error) {
+// newFolder makes a folder below parent, and sweeps those of kernels that were
+// killed.
+func newFolder(parent string) (*folder, error) {
 	old, err := filepath.Glob(filepath.Join(parent, "outlast-*-*"))
 	if err != nil {
-		return "", err
+		return nil, err
 	}
 	for _, dir := range old {
 		if unused(dir) {
 			os.RemoveAll(dir) //nolint:errcheck // another user's, perhaps
 		}
 	}
-	return os.MkdirTemp(parent, fmt.Sprintf("outlast-%d-", os.Getpid()))
+	path, err := os.MkdirTemp(parent, fmt.Sprintf("outlast-%d-", os.Getpid()))
+	if err != nil {
+		return nil, err
+	}
+	return lockFolder(path), nil
 }
 
-// occupy says that a folder is in use, until leave is called or this process
-// ends. A lock says so to other containers and machines too, where the number of
-// a process means nothing.
-func occupy(dir string) (leave func()) {
-	lock := flock.New(filepath.Join(dir, lockName), flock.SetFlag(os.O_CREATE|os.O_RDWR))
-	lock.TryLock()                 //nolint:errcheck // where there are no locks nobody else gets it, and sweeps
-	return func() { lock.Close() } //nolint:errcheck // it is to be removed
+func lockFolder(path string) *folder {
+	lock := flock.New(filepath.Join(path, lockName), flock.SetFlag(os.O_CREATE|os.O_RDWR))
+	lock.TryLock() //nolint:errcheck // where there are no locks nobody else gets it, and sweeps
+	return &folder{path, lock}
+}
+
+// remove removes the folder. It may be called again.
+func (f *folder) remove() {
+	f.lock.Close()       //nolint:errcheck // it goes with the folder
+	os.RemoveAll(f.path) //nolint:errcheck // swept at the next start
 }
 
 // unused reports whether nobody uses a folder any more.

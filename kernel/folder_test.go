@@ -14,14 +14,14 @@ import (
 
 // aKernelsFolder makes a folder as one that no process of this machine, or of
 // this container, would have, some time ago.
-func aKernelsFolder(t *testing.T, parent, name string) (dir string, leave func()) {
+func aKernelsFolder(t *testing.T, parent, name string) *folder {
 	t.Helper()
-	dir = filepath.Join(parent, name)
+	dir := filepath.Join(parent, name)
 	require.NoError(t, os.Mkdir(dir, 0o700))
-	leave = occupy(dir)
+	f := lockFolder(dir)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "connection.json"), nil, 0o600))
 	age(t, dir)
-	return dir, leave
+	return f
 }
 
 // age makes a folder, and what is in it, look old.
@@ -38,28 +38,29 @@ func age(t *testing.T, dir string) {
 func TestOnlyFoldersThatNobodyUsesAreSwept(t *testing.T) {
 	parent := t.TempDir()
 	const nobody = "outlast-4194305-" // no process has this number
-	works, leave := aKernelsFolder(t, parent, nobody+"1")
-	defer leave()
-	killed, kill := aKernelsFolder(t, parent, nobody+"2")
-	kill()
-	began, end := aKernelsFolder(t, parent, nobody+"3")
-	end()
+	works := aKernelsFolder(t, parent, nobody+"1")
+	defer works.remove()
+	killed := aKernelsFolder(t, parent, nobody+"2")
+	require.NoError(t, killed.lock.Close()) // as its end does
+	began := aKernelsFolder(t, parent, nobody+"3")
+	require.NoError(t, began.lock.Close())
 	now := time.Now()
-	require.NoError(t, os.Chtimes(filepath.Join(began, lockName), now, now))
+	require.NoError(t, os.Chtimes(filepath.Join(began.path, lockName), now, now))
 	foreign := filepath.Join(parent, nobody+"4") // somebody's who knows no lock
 	require.NoError(t, os.Mkdir(foreign, 0o700))
 	age(t, foreign)
 
-	dir, err := childDir(parent)
+	own, err := socketFolder(parent)
 	require.NoError(t, err)
-	assert.DirExists(t, works, "another machine's, or another container's")
-	assert.NoDirExists(t, killed)
-	assert.DirExists(t, began, "it may not be locked yet")
+	defer own.remove()
+	assert.DirExists(t, works.path, "another machine's, or another container's")
+	assert.NoDirExists(t, killed.path)
+	assert.DirExists(t, began.path, "it may not be locked yet")
 	assert.DirExists(t, foreign)
 
-	defer occupy(dir)()
-	age(t, dir)
-	_, err = childDir(parent)
+	age(t, own.path)
+	next, err := socketFolder(parent)
 	require.NoError(t, err)
-	assert.DirExists(t, dir, "our own")
+	defer next.remove()
+	assert.DirExists(t, own.path, "our own")
 }

@@ -56,11 +56,10 @@ const (
 // compressed (S2, a dialect of Snappy), because that takes less time than the
 // kernel takes for the pages of what a cell usually prints.
 type journal struct {
-	dir   string
-	leave func() // says that dir is no longer used
-	limit int64
-	log   *slog.Logger
-	why   error // nothing is kept, if that was not asked for
+	folder *folder // nil if nothing is kept
+	limit  int64
+	log    *slog.Logger
+	why    error // nothing is kept, if that was not asked for
 
 	writing sync.Mutex // held while a batch is written; taken before mu
 
@@ -125,7 +124,7 @@ func openJournal(dir string, limit int64, log *slog.Logger) *journal {
 	}
 	err := os.MkdirAll(dir, 0o700)
 	if err == nil {
-		j.dir, err = ownDir(dir)
+		j.folder, err = newFolder(dir)
 	}
 	if err != nil { // a home may be full, or nobody's to write to
 		log.Warn("output is not kept", "error", err)
@@ -133,7 +132,6 @@ func openJournal(dir string, limit int64, log *slog.Logger) *journal {
 		j.why = fmt.Errorf("%w: %w; when that can be made, restart the kernel", ErrNotKept, err)
 		return j
 	}
-	j.leave = occupy(j.dir)
 	return j
 }
 
@@ -334,7 +332,7 @@ func (j *journal) seal() {
 }
 
 func (j *journal) path(segment int) string {
-	return filepath.Join(j.dir, strconv.Itoa(segment)+".jsonl.s2")
+	return filepath.Join(j.folder.path, strconv.Itoa(segment)+".jsonl.s2")
 }
 
 // evict removes the oldest segment, and notes what is no longer whole.
@@ -466,8 +464,7 @@ func (j *journal) close() {
 	j.mu.Unlock()
 	j.flush() // after one that runs; what it would write is removed
 	j.seal()
-	if j.dir != "" {
-		j.leave()
-		os.RemoveAll(j.dir) //nolint:errcheck // swept at the next start
+	if j.folder != nil {
+		j.folder.remove()
 	}
 }

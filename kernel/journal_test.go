@@ -22,7 +22,7 @@ func TestTheJournalIsWhereItIsSaidToBe(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), strings.Repeat("x", maxSocketPath))
 	j := openJournal(dir, 0, slog.New(slog.DiscardHandler))
 	defer j.close()
-	assert.Equal(t, dir, filepath.Dir(j.dir))
+	assert.Equal(t, dir, filepath.Dir(j.folder.path))
 }
 
 // printer prints into the journal of a session, as the cell "a".
@@ -50,7 +50,7 @@ func (p printer) print(text string) {
 // written is how many bytes are on disk.
 func (p printer) written() (total int64) {
 	p.t.Helper()
-	entries, err := os.ReadDir(p.dir)
+	entries, err := os.ReadDir(p.folder.path)
 	require.NoError(p.t, err)
 	for _, e := range entries {
 		info, err := e.Info()

@@ -153,7 +153,6 @@ func (p *Proxy) Run(ctx context.Context) (err error) {
 		return err
 	}
 	defer p.rpc.close()
-	defer occupy(p.rpc.dir)()
 	p.journal = openJournal(p.config.JournalDir, p.config.JournalSize, p.config.Log)
 	defer p.journal.close()
 	p.info.recall(p.config)

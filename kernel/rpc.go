@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -30,24 +29,24 @@ import (
 // eval, exec, end}.
 type rpcServer struct {
 	proxy    *Proxy
-	dir      string
+	folder   *folder
 	address  string
 	token    string
 	listener net.Listener
 }
 
 func newRPCServer(p *Proxy, temp string) (*rpcServer, error) {
-	dir, err := childDir(temp)
+	own, err := socketFolder(temp)
 	if err != nil {
 		return nil, fmt.Errorf("make a folder for the kernel: %w", err)
 	}
-	s := &rpcServer{proxy: p, dir: dir, token: uuid.NewString(), address: filepath.Join(dir, "m")}
+	s := &rpcServer{proxy: p, folder: own, token: uuid.NewString(), address: filepath.Join(own.path, "m")}
 	network := "unix"
 	if runtime.GOOS == "windows" { // Python has no Unix sockets there
 		network, s.address = "tcp", "127.0.0.1:0"
 	}
 	if s.listener, err = net.Listen(network, s.address); err != nil { //nolint:noctx // local
-		os.RemoveAll(dir) //nolint:errcheck // the first error counts
+		own.remove()
 		return nil, fmt.Errorf("listen for magics: %w", err)
 	}
 	s.address = s.listener.Addr().String()
@@ -55,8 +54,8 @@ func newRPCServer(p *Proxy, temp string) (*rpcServer, error) {
 }
 
 func (s *rpcServer) close() {
-	s.listener.Close()  //nolint:errcheck // it may be closed already
-	os.RemoveAll(s.dir) //nolint:errcheck // swept at the next start
+	s.listener.Close() //nolint:errcheck // it may be closed already
+	s.folder.remove()
 }
 
 // serve takes calls until ctx is done, and waits for those that run.
