@@ -13,9 +13,9 @@ import (
 const alignment = 4096
 
 // A bypass writes large blocks to a file past the page cache: content that only
-// has to be safe costs no memory, and a fifth of the processor time that the
-// system takes to keep pages, write them back and drop them again. What does not
-// fit the alignment, or a file system that has no such way, is written as ever.
+// has to be safe costs no memory then, and no time to keep pages, write them back
+// and drop them again (docs/performance.md). What does not fit the alignment, or
+// a file system that has no such way, is written as ever.
 type bypass struct {
 	f      *os.File
 	direct bool // as the file is now
