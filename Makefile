@@ -24,7 +24,7 @@ LDFLAGS := -s -w $(if $(COMMIT),-X main.commit=$(COMMIT)) $(if $(TAG),-X main.ve
 # As a user has it whose shell has the environment active and Outlast in PATH.
 ACTIVE := VIRTUAL_ENV="$(VENV)" PATH="$(CURDIR):$(BIN):$$PATH"
 
-FUZZTIME ?= 10s
+FUZZ_INPUTS ?= 50000x
 PYTHON_CODE := training/worker tests scripts packaging $(wildcard packaging)
 
 ##@ Use
@@ -79,8 +79,8 @@ test-python: setup build ## the worker module, and the built binary from end to 
 	$(ACTIVE) $(BIN)/pytest training/worker/tests tests
 
 .PHONY: fuzz
-fuzz: ## fuzz every target for FUZZTIME each (10s)
-	bash scripts/fuzz.sh $(FUZZTIME)
+fuzz: ## fuzz every target with FUZZ_INPUTS inputs (50000x)
+	bash scripts/fuzz.sh $(FUZZ_INPUTS)
 
 .PHONY: bench
 bench: setup build ## run the benchmarks
