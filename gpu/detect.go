@@ -77,6 +77,11 @@ func within(ctx context.Context, limit time.Duration, lister Lister) ([]Device, 
 	}
 	answered := make(chan answer, 1)
 	go func() {
+		defer func() {
+			if v := recover(); v != nil { // the kernel, or the supervisor, would end with it
+				answered <- answer{err: fmt.Errorf("a mistake in Outlast, please report it: %v", v)}
+			}
+		}()
 		devices, err := lister.List(ctx)
 		answered <- answer{devices, err}
 	}()

@@ -75,6 +75,18 @@ func TestADriverThatHangsIsNotWaitedFor(t *testing.T) {
 	require.ErrorIs(t, err, context.DeadlineExceeded)
 }
 
+func TestAnAnswerThatNobodyExpectedIsAnError(t *testing.T) {
+	var none []Device
+	strange := listerFunc(func(context.Context) ([]Device, error) { return none[3:], nil })
+	want := Inventory{Devices: []Device{{Name: "T4"}}, Source: SourceSMI}
+	got, err := detect(t.Context(), time.Minute, asked{SourceNVML, strange}, asked{SourceSMI, says(want.Devices, nil)})
+	require.NoError(t, err)
+	assert.Equal(t, want, got)
+
+	_, err = detect(t.Context(), time.Minute, asked{SourceNVML, strange})
+	require.ErrorContains(t, err, "out of range")
+}
+
 func TestAnInterruptEndsTheQuestion(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	stuck := listerFunc(func(ctx context.Context) ([]Device, error) {
