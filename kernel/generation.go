@@ -62,6 +62,7 @@ func (g *generation) connect(ctx context.Context) error {
 	if err := g.iopub.send([]parcel{newParcel([][]byte{{1}}, nil)}); err != nil {
 		return fmt.Errorf("subscribe to the child: %w", err)
 	}
+	g.iopub.hush()
 	g.read(g.iopub, func(frames [][]byte) { g.proxy.published(g, frames) }, g.drained)
 	for ch, port := range map[channel]int{onShell: c.Shell, onControl: c.Control, onStdin: c.Stdin} {
 		// One identity for all three: a child's question finds its way by it.
@@ -128,7 +129,7 @@ func (g *generation) lost(err error) {
 func (g *generation) drained() {
 	g.proxy.iopub.release()
 	if g.flood.rages(time.Now()) {
-		time.Sleep(breath)
+		rest(breath)
 	}
 }
 

@@ -9,14 +9,14 @@ import (
 
 // An inlet reads from a connection.
 type inlet struct {
-	raw    net.Conn
+	raw    io.Reader
 	direct syscall.RawConn // nil where only raw can be read
 }
 
 // An outlet writes to a connection, on demand only what that takes without
 // waiting. Its writers take turns.
 type outlet struct {
-	raw    net.Conn
+	raw    io.Writer
 	direct syscall.RawConn // nil where it cannot be asked not to wait
 	trying bool            // do not wait
 	rest   []byte          // what the connection did not take

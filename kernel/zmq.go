@@ -44,9 +44,10 @@ var errFrame = errors.New("frame beyond the limits")
 //
 // One goroutine may receive while another sends.
 type link struct {
-	raw      net.Conn
+	raw      io.ReadWriteCloser
 	conn     *zmq4.Conn
-	r        *bufio.Reader
+	in       inlet
+	r        *bufio.Reader // from in
 	w        *bufio.Writer // to out
 	out      outlet
 	identity string // the peer's; may be empty
@@ -57,7 +58,8 @@ type link struct {
 
 func newLink(raw net.Conn) *link {
 	d := direct(raw)
-	l := &link{raw: raw, trusted: readChunk, r: bufio.NewReaderSize(&inlet{raw, d}, ioBuffer), out: outlet{raw: raw, direct: d}}
+	l := &link{raw: raw, in: inlet{raw, d}, out: outlet{raw: raw, direct: d}, trusted: readChunk}
+	l.r = bufio.NewReaderSize(&l.in, ioBuffer)
 	l.w = bufio.NewWriterSize(&l.out, ioBuffer)
 	return l
 }
@@ -78,7 +80,7 @@ func shake(raw net.Conn, typ zmq4.SocketType, identity string, server bool) (l *
 		return nil, err
 	}
 	l = newLink(raw)
-	pipe := &handshake{link: l, open: true}
+	pipe := &handshake{Conn: raw, link: l, open: true}
 	l.conn, err = zmq4.Open(pipe, null.Security(), typ, zmq4.SocketIdentity(identity), server, nil)
 	if err != nil {
 		return nil, err
@@ -94,7 +96,9 @@ func shake(raw net.Conn, typ zmq4.SocketType, identity string, server bool) (l *
 // write goes out at once, and zmq4 reads what was read and checked before: one
 // greeting, then one command, and nothing else. It would believe any length.
 type handshake struct {
-	*link
+	net.Conn
+
+	link    *link
 	open    bool
 	checked []byte // of what was read, zmq4 has not seen this
 	stage   int
@@ -109,7 +113,7 @@ func (h *handshake) Read(p []byte) (int, error) {
 		var err error
 		switch h.stage {
 		case 1:
-			h.checked, err = readBody(h.r, greetingSize, readChunk)
+			h.checked, err = readBody(h.link.r, greetingSize, readChunk)
 		case 2:
 			h.checked, err = h.command()
 		default:
@@ -126,14 +130,14 @@ func (h *handshake) Read(p []byte) (int, error) {
 
 // command reads a frame that holds a command, head included.
 func (h *handshake) command() ([]byte, error) {
-	flags, size, err := h.head()
+	flags, size, err := h.link.head()
 	if err != nil {
 		return nil, err
 	}
 	if flags&^flagLong != flagCommand || size > maxHandshake {
 		return nil, errFrame
 	}
-	body, err := readBody(h.r, int(size), readChunk)
+	body, err := readBody(h.link.r, int(size), readChunk)
 	if err != nil {
 		return nil, err
 	}
@@ -143,20 +147,21 @@ func (h *handshake) command() ([]byte, error) {
 
 // Write implements net.Conn.
 func (h *handshake) Write(p []byte) (int, error) {
-	n, err := h.w.Write(p)
+	n, err := h.link.w.Write(p)
 	if err == nil && h.open {
-		err = h.w.Flush()
+		err = h.link.w.Flush()
 	}
 	return n, err
 }
 
-// The rest of net.Conn is the socket's own.
-func (h *handshake) Close() error                       { return h.raw.Close() }
-func (h *handshake) LocalAddr() net.Addr                { return h.raw.LocalAddr() }
-func (h *handshake) RemoteAddr() net.Addr               { return h.raw.RemoteAddr() }
-func (h *handshake) SetDeadline(t time.Time) error      { return h.raw.SetDeadline(t) }
-func (h *handshake) SetReadDeadline(t time.Time) error  { return h.raw.SetReadDeadline(t) }
-func (h *handshake) SetWriteDeadline(t time.Time) error { return h.raw.SetWriteDeadline(t) }
+// hush makes the connection a quiet one, where there is such. Nobody may use it
+// meanwhile.
+func (l *link) hush() {
+	if raw, ok := l.raw.(net.Conn); ok {
+		l.raw = hush(raw)
+		l.in, l.out = inlet{raw: l.raw}, outlet{raw: l.raw}
+	}
+}
 
 // send writes messages, and waits until the connection has taken them.
 func (l *link) send(batch []parcel) error {

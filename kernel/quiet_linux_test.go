@@ -1,0 +1,122 @@
+package kernel
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"io"
+	"net"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+// hushed returns a quiet connection and its peer, an ordinary one.
+func hushed(t *testing.T) (*quiet, net.Conn) {
+	t.Helper()
+	near, far := pair(t)
+	q, ok := hush(near).(*quiet)
+	require.True(t, ok)
+	t.Cleanup(func() { q.Close() }) //nolint:errcheck // the test may have closed it
+	return q, far
+}
+
+// told reports whether Go is being told of an event.
+func told(t *testing.T, q *quiet) bool {
+	t.Helper()
+	var n int
+	var err error
+	require.NoError(t, q.lock.Control(func(fd uintptr) {
+		n, err = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+	}))
+	require.NoError(t, err)
+	return n > 0
+}
+
+func TestAQuietConnectionIsSilentWhileNobodyWaits(t *testing.T) {
+	q, far := hushed(t)
+	read := make(chan string)
+	go func() {
+		p := make([]byte, 100)
+		n, err := q.Read(p)
+		assert.NoError(t, err)
+		read <- string(p[:n])
+	}()
+	_, err := far.Write([]byte("first"))
+	require.NoError(t, err)
+	require.Equal(t, "first", <-read)
+
+	for range 3 {
+		_, err := far.Write([]byte("x"))
+		require.NoError(t, err)
+		assert.False(t, told(t, q))
+	}
+	p := make([]byte, 100)
+	n, err := q.Read(p)
+	require.NoError(t, err)
+	assert.Equal(t, "xxx", string(p[:n]), "what came is there, untold")
+
+	require.NoError(t, q.lock.Control(func(fd uintptr) { err = q.arm(int(fd)) }))
+	require.NoError(t, err)
+	_, err = far.Write([]byte("y"))
+	require.NoError(t, err)
+	assert.True(t, told(t, q), "who waits is told")
+}
+
+func TestAQuietConnectionCarriesEverythingBothWays(t *testing.T) {
+	q, far := hushed(t)
+	sent := bytes.Repeat([]byte("0123456789abcdef"), 1<<16) // more than a socket takes at once
+	want := sha256.Sum256(sent)
+	go io.Copy(far, far) //nolint:errcheck // all comes back, until the test ends
+	go func() {
+		n, err := q.Write(sent)
+		assert.NoError(t, err)
+		assert.Len(t, sent, n)
+	}()
+	got := make([]byte, len(sent))
+	_, err := io.ReadFull(q, got)
+	require.NoError(t, err)
+	assert.Equal(t, want, sha256.Sum256(got))
+}
+
+func TestAQuietConnectionEnds(t *testing.T) {
+	for name, c := range map[string]struct {
+		end  func(*quiet, net.Conn) error
+		want error
+	}{
+		"with its peer":        {func(_ *quiet, far net.Conn) error { return far.Close() }, io.EOF},
+		"when ours was closed": {func(q *quiet, _ net.Conn) error { return q.Close() }, net.ErrClosed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			q, far := hushed(t)
+			ended := make(chan error)
+			go func() {
+				_, err := q.Read(make([]byte, 1))
+				ended <- err
+			}()
+			require.NoError(t, c.end(q, far))
+			require.ErrorIs(t, <-ended, c.want)
+			_, err := q.Write([]byte("to nobody"))
+			require.Error(t, err)
+		})
+	}
+}
+
+func TestAQuietConnectionIsClosedOnce(t *testing.T) {
+	q, _ := hushed(t)
+	require.NoError(t, q.Close())
+	other, err := os.Open(os.DevNull) // takes the number that is free now
+	require.NoError(t, err)
+	defer other.Close() //nolint:errcheck // it was only read
+	require.ErrorIs(t, q.Close(), os.ErrClosed)
+	_, err = other.Stat()
+	require.NoError(t, err, "the second Close must not have closed it")
+}
+
+func TestWhatIsNoSocketStaysAsItIs(t *testing.T) {
+	near, far := net.Pipe()
+	defer far.Close() //nolint:errcheck // the test ends
+	assert.Same(t, near, hush(near))
+}
