@@ -128,28 +128,43 @@ func (g *generation) lost(err error) {
 // flood.
 func (g *generation) drained() {
 	g.proxy.iopub.release()
-	if g.flood.rages(time.Now()) {
+	if g.flood.bears(time.Now()) {
 		rest(breath)
 	}
 }
 
 // A flood is more output than anybody can read. Whoever takes each message of it
 // at once wakes up for each, and so does everybody behind him, at the cost of
-// who prints. Taken some at a time it flows faster.
+// who prints. Taken some at a time it flows faster, unless it is so much that it
+// fills the child's socket meanwhile.
 type flood struct {
 	began  time.Time // of the window that is counted in
 	count  int       // outputs in it
 	before bool      // there was a flood in the window before
+	bytes  int       // of the outputs since bears was asked
 }
 
 const (
 	floodWindow = 10 * time.Millisecond
 	floodCount  = 24 // outputs in a window
 	breath      = time.Millisecond
+	breathBytes = 64 << 10 // a socket holds some 200 KiB on Linux
 )
 
-// output counts one output, and rages reports whether there is a flood.
-func (f *flood) output() { f.count++ }
+// output counts one output.
+func (f *flood) output(frames [][]byte) {
+	f.count++
+	for _, frame := range frames {
+		f.bytes += len(frame)
+	}
+}
+
+// bears reports whether there is a flood that may wait for a breath.
+func (f *flood) bears(now time.Time) bool {
+	bytes := f.bytes
+	f.bytes = 0
+	return f.rages(now) && bytes < breathBytes
+}
 
 func (f *flood) rages(now time.Time) bool {
 	if now.Sub(f.began) > floodWindow {

@@ -45,7 +45,7 @@ func (p *Proxy) published(g *generation, frames [][]byte) {
 		p.count.see(m)
 	}
 	if kept(m.Header.Type) {
-		g.flood.output()
+		g.flood.output(frames)
 	}
 	p.broadcast(broadcast{msg: m, frames: p.passed(m, frames, m.Identities), more: true})
 	if !idle {

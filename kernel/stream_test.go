@@ -169,11 +169,12 @@ func TestWritingToWhoHasGoneIsAnError(t *testing.T) {
 func TestAFloodIsMuchOutputInAShortTime(t *testing.T) {
 	now := time.Unix(0, 0)
 	var f flood
+	size := 500
 	pour := func(outputs int, over time.Duration) (raged int) {
 		for range outputs {
 			now = now.Add(over / time.Duration(outputs))
-			f.output()
-			if f.rages(now) {
+			f.output([][]byte{make([]byte, size)})
+			if f.bears(now) {
 				raged++
 			}
 		}
@@ -183,4 +184,6 @@ func TestAFloodIsMuchOutputInAShortTime(t *testing.T) {
 	assert.Greater(t, pour(6000, time.Second), 5900, "a loop that prints")
 	pour(1, time.Second)
 	assert.Equal(t, 0, pour(100, time.Second), "it is over")
+	size = breathBytes
+	assert.Equal(t, 0, pour(6000, time.Second), "to wait would hold up who prints")
 }
