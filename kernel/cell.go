@@ -173,14 +173,18 @@ func (p *Proxy) runCell(ctx context.Context, x *execution) {
 	request := x.route.request
 	p.working.begin(request)
 	p.publishStatus(jupyter.Busy, request)
-	number := p.count.now() // of the cell, also when another has been counted beside it
+	number := 0
 	if x.claim.Whole {
-		number = p.book(ctx, x)
-		p.publish(jupyter.TypeExecuteInput, request, jupyter.ExecuteInputContent{Code: x.cell.Code, ExecutionCount: number})
+		number = p.enter(ctx, x)
 	}
 	err := p.config.Interceptor.Run(ctx, x.cell)
 	if err == nil && !x.claim.Whole {
 		err = p.announce(ctx, x)
+	}
+	if err != nil && !x.claim.Whole { // its Python, which would have numbered it, does not run
+		after, stop := p.afterwards(ctx)
+		number = p.enter(after, x)
+		stop()
 	}
 	p.working.end(request)
 	if err == nil && !x.claim.Whole {
@@ -210,6 +214,30 @@ func (p *Proxy) runCell(ctx context.Context, x *execution) {
 	}
 	p.abort(doomed)
 	p.lane.finished(x)
+}
+
+// enter numbers a cell, puts it into the history, and says both.
+func (p *Proxy) enter(ctx context.Context, x *execution) int {
+	number := p.book(ctx, x)
+	p.publish(jupyter.TypeExecuteInput, x.route.request, jupyter.ExecuteInputContent{Code: x.cell.Code, ExecutionCount: number})
+	return number
+}
+
+// afterwards returns a context for what is still asked for a cell that has
+// failed. An interrupt was for the magic, and only makes haste here.
+func (p *Proxy) afterwards(ctx context.Context) (context.Context, context.CancelFunc) {
+	if !errors.Is(context.Cause(ctx), ErrInterrupted) {
+		return ctx, func() {}
+	}
+	after, cancel := context.WithTimeout(context.WithoutCancel(ctx), bookLimit)
+	p.crew.start(func() {
+		select {
+		case <-p.leaving:
+			cancel()
+		case <-after.Done():
+		}
+	})
+	return after, cancel
 }
 
 // A sturdy interceptor is one whose mistakes end a cell, not the kernel and with

@@ -52,7 +52,49 @@ func TestAMagicThatPanicsEndsItsCellAndNotTheKernel(t *testing.T) {
 	assert.Contains(t, r.log.String(), "a magic panicked")
 	assert.Contains(t, r.log.String(), "main_test.go", "where it was")
 	assert.Equal(t, "x", r.Run("%print x").Text())
-	assert.Equal(t, 4, r.Run("print y").Count(), "the child is the same")
+	assert.Equal(t, 5, r.Run("print y").Count(), "the child is the same")
+}
+
+func TestACellThatFailsAboveItsPythonIsNumberedLikeAnyOther(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true})
+	number := r.Run("print up").Count()
+	for _, one := range []struct{ name, code, until string }{
+		{"an error", "%fail\nprint never", ""},
+		{"an error of the second magic", "%print before\n%fail\nprint never", ""},
+		{"a panic", "%panic\nprint never", ""},
+		{"an interrupt", "%wait\nprint never", "waiting"},
+		{"an interrupt of what Python evaluates for it", "%print asks\n%eval sleep 60s\nprint never", "asks"},
+	} {
+		number++
+		request := r.Execute(one.code)
+		if one.until != "" {
+			r.Await("the magic runs", printed(one.until, request))
+			r.proxy.Interrupt()
+		}
+		failed := r.Finish(request)
+		assert.Equal(t, jupyter.Failed, failed.Status(), one.name)
+		assert.Equal(t, number, failed.Count(), one.name)
+		types := failed.Types()
+		assert.Equal(t, []jupyter.Type{jupyter.TypeExecuteInput, jupyter.TypeError, jupyter.TypeStatus}, types[len(types)-3:], one.name)
+		for _, m := range failed.Output {
+			if m.Header.Type == jupyter.TypeExecuteInput {
+				assert.Equal(t, jupyter.ExecuteInputContent{Code: one.code, ExecutionCount: number}, kerneltest.ContentOf[jupyter.ExecuteInputContent](m), one.name)
+			}
+		}
+	}
+	assert.Equal(t, number+1, r.Run("print next").Count(), "the child has counted them too")
+}
+
+func TestAnInterruptAboveThePythonOfACellDoesNotWaitForAChildThatBoots(t *testing.T) {
+	r := start(t, kerneltest.Child{IPython: true, Boot: time.Hour})
+	running := r.Execute("%wait\nprint never")
+	r.Await("the magic runs", printed("waiting", running))
+	began := time.Now()
+	r.proxy.Interrupt()
+	failed := r.Finish(running)
+	assertWithin(t, 6*time.Second, began)
+	assert.Equal(t, 1, failed.Count())
+	assert.Contains(t, failed.Types(), jupyter.TypeExecuteInput)
 }
 
 func TestPythonBelowAMagicRunsInTheChildWithoutTheMagic(t *testing.T) {

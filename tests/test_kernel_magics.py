@@ -40,6 +40,30 @@ def test_a_cell_that_fails_counts_too(kernel: Kernel) -> None:
     assert kernel.run("pass").count == count + 2
 
 
+FAILING = ["%status no-such-run\nprint(1)", "%gpu_config --no-such-flag\n2", "%drive auth --client /no", "%drive mount", "%outlast\n%logs none\n3"]
+
+
+def test_a_cell_whose_leading_magic_fails_has_its_number_and_its_place_in_the_history(kernel: Kernel) -> None:
+    count = kernel.run("pass").count
+    for i, code in enumerate(FAILING, count + 1):
+        failed = kernel.run(code)
+        assert (failed.status, failed.count) == ("error", i), code
+        assert failed.types[-2:] == ["execute_input", "error"]
+        (shown,) = failed.of("execute_input")
+        assert shown["content"] == {"code": code, "execution_count": i}
+    last = count + len(FAILING)
+    assert kernel.run("1 + 1").count == last + 1
+    assert kernel.run(f"print(In[{count + 1}:{last + 1}])").text == f"{FAILING}\n"
+    assert kernel.run(f"%history {count + 1}-{last}").text.splitlines() == "\n".join(FAILING).splitlines()
+
+
+def test_a_failing_cell_that_is_not_to_be_kept_has_no_number(kernel: Kernel) -> None:
+    count = kernel.run("pass").count
+    for options in ({"store_history": False}, {"silent": True}):
+        assert kernel.run(FAILING[0], **options).status == "error"
+    assert kernel.run("len(In)").count == count + 1
+
+
 @pytest.mark.parametrize(
     "code",
     [
@@ -221,16 +245,18 @@ def test_a_look_at_the_list_does_not_wait_for_a_busy_python(kernel: Kernel) -> N
     assert kernel.run("pass").count == reply["content"]["execution_count"] + 1
 
 
-@pytest.mark.parametrize("indent", ["", "if True:\n    "])
-def test_an_interrupt_ends_what_a_magic_evaluates(kernel: Kernel, indent: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("indent", "behind"), [("", ""), ("", "\nprint('never')"), ("if True:\n    ", "")])
+def test_an_interrupt_ends_what_a_magic_evaluates(kernel: Kernel, indent: str, behind: str, tmp_path: Path) -> None:
     mark = tmp_path / "asked"
     (tmp_path / "none.py").touch()
     kernel.run(f"class Slow:\n  def __iter__(self):\n    open({str(mark)!r}, 'w').close(); import time; time.sleep(60)")
-    kernel.run("slow = Slow()")
-    running = kernel.execute(f"{indent}%train x --script {tmp_path}/none.py --models slow")
+    count = kernel.run("slow = Slow()").count
+    running = kernel.execute(f"{indent}%train x --script {tmp_path}/none.py --models slow{behind}")
     rig.wait_for("the evaluation", mark.exists)
     began = time.monotonic()
     kernel.manager.interrupt_kernel()
-    assert kernel.finish(running).status == "error"
-    assert kernel.run("1 + 1").data() == ["2"]
+    interrupted = kernel.finish(running)
+    assert (interrupted.status, interrupted.count) == ("error", count + 1)
+    after = kernel.run("1 + 1")
+    assert (after.data(), after.count) == (["2"], count + 2)
     assert time.monotonic() - began < 10
