@@ -157,6 +157,18 @@ func TestNamesThatJupyterWouldNotFindAreRefused(t *testing.T) {
 	assert.FileExists(t, filepath.Join(root, "share", "precious.txt"))
 }
 
+func TestAKernelThatIsNotThereIsAnsweredWithTheNamesThatAreEachOnce(t *testing.T) {
+	var path []string
+	for _, names := range [][]string{{"python3", "ir"}, {"Python3", "julia"}, {"python3"}} {
+		path = append(path, t.TempDir())
+		for _, name := range names {
+			write(t, filepath.Join(path[len(path)-1], "kernels", name, "kernel.json"), theirs)
+		}
+	}
+	_, err := Find("nope", path)
+	assert.Equal(t, "kernelspec nope: it is not there\nchoose one of: ir, python3, julia", refused(t, err))
+}
+
 func TestUninstallOfWhatIsNotThereSaysWhereToLook(t *testing.T) {
 	_, err := Uninstall(t.TempDir(), "outlast")
 	assert.Contains(t, refused(t, err), "--sys-prefix")

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 )
@@ -106,7 +107,11 @@ func Find(name string, path []string) (Spec, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return Spec{}, &SpecError{name, err, "repair or remove the file"}
 		}
-		others = append(others, available(dir)...)
+		for _, other := range available(dir) {
+			if !slices.ContainsFunc(others, func(name string) bool { return strings.EqualFold(name, other) }) {
+				others = append(others, other) // the first hides those of its name in later folders
+			}
+		}
 	}
 	hint := "install the kernel: python -m pip install ipykernel"
 	if len(others) > 0 {
