@@ -7,6 +7,7 @@ the middle of Python, complete on Tab and answer ``?``.
 """
 
 import contextlib
+import itertools
 import json
 import signal
 import socket
@@ -90,14 +91,35 @@ def announce(code, lines, instead):
     return Json("true")
 
 
+hidden = []  # leading lines of the cell that is on its way through IPython's transformers
+
+
 def blank(lines):
-    """Hides them. The history keeps the cell as it was typed."""
+    """Hides them."""
+    hidden.clear()
     text = "".join(lines)
     count, instead = announced.get(text) or announced.get(text.removesuffix("\n")) or (0, "")
     if not count:
         return lines
-    blanks = ["\n"] * min(count, len(lines))
-    return [instead + "\n", *blanks[1:], *lines[count:]]
+    left = [instead + "\n", *["\n"] * (min(count, len(lines)) - 1), *lines[count:]]
+    hidden.extend(itertools.takewhile(str.isspace, left))
+    return left
+
+
+def number(lines):
+    """Gives the lines below those that are hidden their numbers: IPython drops empty lines at the beginning."""
+    empty = ["\n"] * len(hidden) if lines and not lines[0].isspace() else []
+    hidden.clear()
+    return empty + lines
+
+
+def keeping(store_inputs):
+    """Has the history keep a cell as it was typed, In too: IPython would keep there what blank has left."""
+
+    def store(line_num, source, source_raw=None):
+        return store_inputs(line_num, source_raw if source_raw in announced else source, source_raw)
+
+    return store
 
 
 def forget(*_):
@@ -275,6 +297,8 @@ def install():
     if shell is None or not hasattr(shell, "input_transformers_cleanup"):
         return None
     shell.input_transformers_cleanup.insert(0, blank)
+    shell.input_transformers_post.append(number)
+    shell.history_manager.store_inputs = keeping(shell.history_manager.store_inputs)
     shell.events.register("post_run_cell", forget)
     return shell
 

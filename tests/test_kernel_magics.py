@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,8 +27,8 @@ def test_numbers_in_out_and_history_hold_both_kinds_of_cells(kernel: Kernel) -> 
         assert (result.status, result.count) == ("ok", i)
         (shown,) = result.of("execute_input")
         assert shown["content"] == {"code": code, "execution_count": i}
-    ran = ["40 + 2", "%gpu_config", "shared = 1", "1 + 1", "mixed = 2"]  # as IPython keeps it: without magics
-    assert kernel.run(f"[cell.strip() for cell in In[{first}:{first + 5}]]").data() == [repr(ran)]
+    typed = ["40 + 2", *codes]
+    assert kernel.run(f"print(In[{first}:{first + 5}])").text == f"{typed}\n"
     assert kernel.run(f"Out[{first}], Out[{first + 3}], shared, mixed").data() == ["(42, 2, 1, 2)"]
     history = kernel.run(f"%history {first}-{first + 4}").text
     assert history.splitlines() == "\n".join(["40 + 2", *codes]).splitlines()
@@ -38,6 +39,38 @@ def test_a_cell_that_fails_counts_too(kernel: Kernel) -> None:
     failed = kernel.run("%status no-such-run")
     assert failed.status == "error"
     assert kernel.run("pass").count == count + 2
+
+
+@pytest.mark.parametrize("last", ["print(In[-1])", "print(_ih[-1])", "print(get_ipython().history_manager.input_hist_raw[-1])"])
+def test_a_cell_finds_itself_in_the_history_as_it_was_typed(kernel: Kernel, last: str) -> None:
+    for code in (f"# a comment\n%outlast --help\n{last}", f"%%shared\n\n{last}\n"):
+        assert kernel.run(code).text.endswith(code.rstrip("\n") + "\n")
+    kept = kernel.run("hm = get_ipython().history_manager; hm.writeout_cache(); print(list(hm.get_tail(1, raw=False)))")
+    assert repr(code.rstrip("\n")) in kept.text, "in the next session's history, too"
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "%outlast --help\n1 / 0",
+        "# a comment\n%outlast --help\n%gpu_config\n\n1 / 0",
+        "%outlast --help\n  x = 1\n  1 / 0",
+        "%outlast --help\nimport asyncio\nawait asyncio.sleep(0)\n1 / 0",
+        "%%shared\nx = 1\n1 / 0",
+        "\n%outlast --help\nif True:\n    %gpu_config\n1 / 0",
+    ],
+)
+def test_a_traceback_counts_the_lines_of_magics(kernel: Kernel, code: str) -> None:
+    failed = kernel.run(code)
+    said = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(failed.content["traceback"]))
+    line = code.count("\n") + 1
+    assert f"Cell In[{failed.count}], line {line}\n" in said
+    assert f"----> {line} 1 / 0" in said
+
+
+def test_a_cell_magic_of_ipythons_may_follow_ours(kernel: Kernel) -> None:
+    assert kernel.run("%outlast --help\n%%capture held\nprint('kept')").types == ["stream", "execute_input"]
+    assert kernel.run("held.stdout").data() == ["'kept\\n'"]
 
 
 FAILING = ["%status no-such-run\nprint(1)", "%gpu_config --no-such-flag\n2", "%drive auth --client /no", "%drive mount", "%outlast\n%logs none\n3"]
