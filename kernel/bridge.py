@@ -6,6 +6,7 @@ cells that hold both, and makes the magics IPython's own, so that they work in
 the middle of Python, complete on Tab and answer ``?``.
 """
 
+import ast
 import contextlib
 import itertools
 import json
@@ -35,11 +36,40 @@ class Json:
         return {MIME: json.loads(self.text), "text/plain": self.text}
 
 
-class Result(dict):
-    """What a magic returns: a dict, which is not shown once more by itself."""
+class Shown(dict):
+    """The value of a magic that stands by itself, which has shown it: IPython's display of it shows nothing, once."""
+
+    _told = False
 
     def _ipython_display_(self):
-        pass
+        if self._told:
+            raise NotImplementedError  # which has IPython show it like any dict
+        self._told = True
+
+
+def shown(value):
+    return Shown(value) if isinstance(value, dict) else value
+
+
+class Alone(ast.NodeTransformer):
+    """Marks magics that stand by themselves: the values of others are the user's, who may want to see them."""
+
+    def visit(self, node):
+        return node if isinstance(node, ast.expr) else super().visit(node)  # only whole statements matter
+
+    def visit_Expr(self, node):
+        if runs_magic(node.value):
+            mark = ast.parse(f"__import__({__name__!r}).shown(0)", mode="eval").body
+            mark.args = [node.value]
+            node.value = ast.copy_location(mark, node.value)
+        return node
+
+
+def runs_magic(node):
+    """Whether an expression is what IPython makes of a line with a magic of Outlast's."""
+    if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
+        return False
+    return node.func.attr in ("run_line_magic", "run_cell_magic") and getattr(node.args[0], "value", "") in magics
 
 
 def plain(value):
@@ -256,8 +286,7 @@ def finish(message):
     if error:
         kind = type(error["ename"], (OutlastError,), {"lines": error["traceback"] or [error["evalue"]]})
         raise kind(error["evalue"])
-    value = message.get("value")
-    return Result(value) if isinstance(value, dict) else value
+    return message.get("value")
 
 
 def expand(line, depth):
@@ -298,12 +327,14 @@ def install():
         return None
     shell.input_transformers_cleanup.insert(0, blank)
     shell.input_transformers_post.append(number)
+    shell.ast_transformers.append(Alone())
     shell.history_manager.store_inputs = keeping(shell.history_manager.store_inputs)
     shell.events.register("post_run_cell", forget)
     return shell
 
 
 config = json.loads(CONFIG)  # noqa: F821  # Outlast defines it
+magics = {magic["name"] for magic in config["names"]}
 ip = install()
 if ip is not None:
     module = type(sys)("_outlast_bridge", __doc__)

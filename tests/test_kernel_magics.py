@@ -41,7 +41,9 @@ def test_a_cell_that_fails_counts_too(kernel: Kernel) -> None:
     assert kernel.run("pass").count == count + 2
 
 
-@pytest.mark.parametrize("last", ["print(In[-1])", "print(_ih[-1])", "print(get_ipython().history_manager.input_hist_raw[-1])"])
+@pytest.mark.parametrize(
+    "last", ["print(In[-1])", "print(_ih[-1])", "print(get_ipython().history_manager.input_hist_raw[-1])"]
+)
 def test_a_cell_finds_itself_in_the_history_as_it_was_typed(kernel: Kernel, last: str) -> None:
     for code in (f"# a comment\n%outlast --help\n{last}", f"%%shared\n\n{last}\n"):
         assert kernel.run(code).text.endswith(code.rstrip("\n") + "\n")
@@ -73,7 +75,13 @@ def test_a_cell_magic_of_ipythons_may_follow_ours(kernel: Kernel) -> None:
     assert kernel.run("held.stdout").data() == ["'kept\\n'"]
 
 
-FAILING = ["%status no-such-run\nprint(1)", "%gpu_config --no-such-flag\n2", "%drive auth --client /no", "%drive mount", "%outlast\n%logs none\n3"]
+FAILING = [
+    "%status no-such-run\nprint(1)",
+    "%gpu_config --no-such-flag\n2",
+    "%drive auth --client /no",
+    "%drive mount",
+    "%outlast\n%logs none\n3",
+]
 
 
 def test_a_cell_whose_leading_magic_fails_has_its_number_and_its_place_in_the_history(kernel: Kernel) -> None:
@@ -118,6 +126,53 @@ def test_output_of_a_magic_has_its_place_in_the_cell(kernel: Kernel) -> None:
     result = kernel.run("print('before', flush=True)\nif True:\n    %gpu_config\nprint('after')")
     assert result.types[1:] == ["stream", "display_data", "stream"]
     assert result.text == "before\nafter\n"
+
+
+@pytest.mark.parametrize(
+    ("assigned", "asks"),
+    [
+        ("gpu = %gpu_config", ["gpu", "display(gpu)", "gpu"]),
+        ("gpu = get_ipython().run_line_magic('gpu_config', '')", ["gpu"]),
+        ("1\n%gpu_config", ["_", "display(_)"]),
+        ("%time %gpu_config", ["_"]),
+    ],
+)
+def test_the_value_of_a_magic_is_shown_like_a_dict_when_it_is_asked_for(
+    kernel: Kernel, assigned: str, asks: list[str]
+) -> None:
+    assert kernel.run(assigned).of("display_data", "execute_result")[0]["msg_type"] == "display_data"
+    for ask in asks:
+        asked = kernel.run(ask)
+        (shown,) = asked.of("display_data", "execute_result")
+        assert shown["msg_type"] == ("display_data" if "display(" in ask else "execute_result")
+        assert asked.data()[0].startswith("{'devices': ["), ask
+
+
+def test_a_value_is_shown_in_the_cell_that_assigns_it_if_it_is_asked_for_there(kernel: Kernel) -> None:
+    for ask, kind in (("gpu", "execute_result"), ("display(gpu)", "display_data")):
+        assert kernel.run(f"gpu = %gpu_config\n{ask}").types == ["execute_input", "display_data", kind]
+    assert kernel.run("type(gpu)").data() == ["dict"]
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "1\n%gpu_config",
+        "x = 1\n%time %gpu_config",
+        "pass\nif True:\n    %gpu_config",
+        "get_ipython().run_line_magic('gpu_config', '')",
+        "%%time\n%gpu_config",
+    ],
+)
+@pytest.mark.parametrize("interactivity", ["last_expr", "all"])
+def test_what_a_magic_that_stands_by_itself_has_shown_is_not_shown_twice(
+    kernel: Kernel, code: str, interactivity: str
+) -> None:
+    kernel.run(f"get_ipython().ast_node_interactivity = {interactivity!r}")
+    shown = kernel.run(code).data()
+    kernel.run("get_ipython().ast_node_interactivity = 'last_expr'")
+    assert [text for text in shown if text != "1"] == [text for text in shown if "Chosen: cpu" in text]
+    assert len([text for text in shown if text != "1"]) == 1
 
 
 def test_output_of_a_magic_can_be_captured(kernel: Kernel) -> None:
