@@ -69,7 +69,9 @@ def runs_magic(node):
     """Whether an expression is what IPython makes of a line with a magic of Outlast's."""
     if not isinstance(node, ast.Call) or not isinstance(node.func, ast.Attribute) or not node.args:
         return False
-    return node.func.attr in ("run_line_magic", "run_cell_magic") and getattr(node.args[0], "value", "") in magics
+    name = getattr(node.args[0], "value", "")
+    name = getattr(ip.find_line_magic(name), "magic_name", name)  # of an alias
+    return node.func.attr in ("run_line_magic", "run_cell_magic") and name in magics
 
 
 def plain(value):

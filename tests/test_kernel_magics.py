@@ -162,13 +162,14 @@ def test_a_value_is_shown_in_the_cell_that_assigns_it_if_it_is_asked_for_there(k
         "pass\nif True:\n    %gpu_config",
         "get_ipython().run_line_magic('gpu_config', '')",
         "%%time\n%gpu_config",
+        "%look_at_gpus",
     ],
 )
 @pytest.mark.parametrize("interactivity", ["last_expr", "all"])
 def test_what_a_magic_that_stands_by_itself_has_shown_is_not_shown_twice(
     kernel: Kernel, code: str, interactivity: str
 ) -> None:
-    kernel.run(f"get_ipython().ast_node_interactivity = {interactivity!r}")
+    kernel.run(f"%alias_magic look_at_gpus gpu_config\nget_ipython().ast_node_interactivity = {interactivity!r}")
     shown = kernel.run(code).data()
     kernel.run("get_ipython().ast_node_interactivity = 'last_expr'")
     assert [text for text in shown if text != "1"] == [text for text in shown if "Chosen: cpu" in text]
