@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os/exec"
 	"time"
 )
 
@@ -28,8 +30,37 @@ func (e *DriverError) Unwrap() error { return e.Err }
 
 // Cure returns what to do.
 func (e *DriverError) Cure() string {
+	if program, ok := errors.AsType[*ProgramError](e.Err); ok {
+		return program.Cure()
+	}
 	return "run nvidia-smi in a terminal; if it fails too, restart the machine or its driver. " +
 		"To train on the CPU meanwhile, set CUDA_VISIBLE_DEVICES to nothing"
+}
+
+// A ProgramError says that the nvidia-smi which somebody has named is no program.
+// It is a mistake in the settings, whatever there is of a driver.
+type ProgramError struct {
+	Path string
+	Err  error
+}
+
+func (e *ProgramError) Error() string {
+	why := e.Err
+	if inner, ok := errors.AsType[*exec.Error](why); ok { // it names the path too
+		why = inner.Err
+	}
+	if inner, ok := errors.AsType[*fs.PathError](why); ok {
+		why = inner.Err
+	}
+	return fmt.Sprintf("OUTLAST_NVIDIA_SMI names %s, which cannot be run: %v", e.Path, why)
+}
+
+// Unwrap returns the reason.
+func (e *ProgramError) Unwrap() error { return e.Err }
+
+// Cure returns what to do.
+func (e *ProgramError) Cure() string {
+	return "unset OUTLAST_NVIDIA_SMI, or set it to the path of nvidia-smi"
 }
 
 // asked is a lister under the name by which users know it.

@@ -144,3 +144,26 @@ func TestDetectAsksTheNvidiaSMIThatIsNamed(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, Inventory{Source: SourceNone}, found)
 }
+
+func TestAnNvidiaSMIThatIsNamedAndNotThereIsAMistakeInTheSettings(t *testing.T) {
+	folder := t.TempDir()
+	plain := filepath.Join(folder, "plain")
+	require.NoError(t, os.WriteFile(plain, []byte("no program"), 0o644))
+	for name, c := range map[string]struct{ path, why string }{
+		"nothing there":    {filepath.Join(folder, "gone"), "no such file or directory"},
+		"nothing in PATH":  {"no-nvidia-smi-here", "executable file not found in $PATH"},
+		"not to be run":    {plain, "permission denied"},
+		"a folder's place": {folder, "is a directory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := detect(t.Context(), time.Minute, asked{SourceNVML, says(nil, errNoDriver)}, asked{SourceSMI, smiLister{path: c.path}})
+			var program *ProgramError
+			require.ErrorAs(t, err, &program)
+			require.ErrorContains(t, err, "OUTLAST_NVIDIA_SMI names "+c.path+", which cannot be run: "+c.why)
+			var driver *DriverError
+			require.ErrorAs(t, err, &driver)
+			assert.Contains(t, driver.Cure(), "unset OUTLAST_NVIDIA_SMI")
+			assert.NotContains(t, driver.Cure(), "restart the machine")
+		})
+	}
+}

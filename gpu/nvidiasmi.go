@@ -54,7 +54,7 @@ func (l smiLister) List(ctx context.Context) ([]Device, error) {
 	path, err := exec.LookPath(path)
 	if err != nil {
 		if l.path != "" {
-			return nil, err
+			return nil, &ProgramError{l.path, err}
 		}
 		return nil, errNoDriver
 	}
