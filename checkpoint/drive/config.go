@@ -188,6 +188,6 @@ func refuseURL(name, value string) error {
 	return &AccessError{
 		What: "use " + name + "=" + value,
 		Err:  errors.New("it is for tests, and takes addresses of this machine only"),
-		Hint: "unset it, or give an address such as http://127.0.0.1:8080",
+		Hint: "unset it, or give an address such as http://127.0.0.1:8080; " + withoutDrive,
 	}
 }

@@ -21,6 +21,9 @@ import (
 
 const signInHint = "sign in with %drive auth, in a terminal with outlast drive auth"
 
+// withoutDrive is how to do without.
+const withoutDrive = "--store none trains without copies"
+
 // withdrawnHint is what to do when a permission is not valid any more.
 const withdrawnHint = signInHint + "; where that is needed every week, the Google Cloud project is still in testing: publish it"
 
@@ -114,9 +117,16 @@ func signedInTokens(cfg Config) *tokens {
 	}}
 }
 
-// namedTokens are those of a credentials file, which somebody has named so.
+// namedTokens are those of a credentials file. name is the variable that names it,
+// or the file itself.
 func namedTokens(file, name, tokenURL string) (*tokens, error) {
 	t, err := fileTokens(file, tokenURL)
+	if err != nil && name != file { // a variable goes before any other sign-in
+		return nil, &AccessError{
+			"sign in to Google Drive with " + name + "=" + file, err,
+			"name a file of credentials that is there, or unset the variable and " + signInHint + "; " + withoutDrive,
+		}
+	}
 	if err != nil {
 		return nil, &AccessError{"sign in to Google Drive with " + file, err, signInHint}
 	}

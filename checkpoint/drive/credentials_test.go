@@ -96,7 +96,9 @@ func TestWithoutCredentials(t *testing.T) {
 			if cfg.Credentials == "" {
 				require.ErrorIs(t, err, drive.ErrNoCredentials)
 			} else {
-				require.Contains(t, err.Error(), cfg.Credentials)
+				require.Contains(t, err.Error(), "GOOGLE_APPLICATION_CREDENTIALS="+cfg.Credentials)
+				require.Contains(t, problem.Cure(), "unset the variable", "no sign-in goes before it")
+				require.Contains(t, problem.Cure(), "--store none")
 			}
 		})
 	}
