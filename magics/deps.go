@@ -3,13 +3,10 @@ package magics
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/spf13/pflag"
 
 	"outlast/checkpoint"
 	"outlast/gpu"
@@ -21,6 +18,8 @@ import (
 type Deps struct {
 	Version string
 	Dir     string // data directory, unless a call names another
+	DirNote string // why Dir is not where one would look for it; empty: it is
+	Mounted string // where Google Drive is mounted, or would be; no runs are kept below it
 	RunName string // the run that an unnamed %train makes
 	Python  string // interpreter for workers; in a notebook its own is asked for
 	WorkDir string // where the program was started
@@ -134,50 +133,6 @@ func (s *Session) Shared() []string {
 		texts = append(texts, c.source)
 	}
 	return texts
-}
-
-// dirFlag declares --dir. What was given is made absolute before the magic runs:
-// the supervisor runs in a folder of its own.
-func (d *Deps) dirFlag(fs *pflag.FlagSet) *string {
-	v := &folderValue{d, d.Dir}
-	fs.Var(v, "dir", "data directory")
-	return &v.path
-}
-
-// A folderValue is a flag that names a folder.
-type folderValue struct {
-	deps *Deps
-	path string
-}
-
-var _ pflag.Value = (*folderValue)(nil)
-
-// settle makes what was given absolute, as seen from where it was typed.
-func (v *folderValue) settle(ctx context.Context, nb Notebook) {
-	if !filepath.IsAbs(v.path) {
-		v.path = v.deps.nearby(ctx, nb).path(v.path)
-	}
-}
-
-// Set implements pflag.Value.
-func (v *folderValue) Set(text string) error {
-	v.path = text
-	return nil
-}
-
-// String implements pflag.Value.
-func (v *folderValue) String() string { return v.path }
-
-// Type implements pflag.Value.
-func (v *folderValue) Type() string { return "DIR" }
-
-// oneRun returns the run that c names, or the latest.
-func (d *Deps) oneRun(m *Magic, c *Call, dir string) (*training.Run, error) {
-	name, err := optional(m, c)
-	if err != nil {
-		return nil, err
-	}
-	return training.Find(dir, name)
 }
 
 // optional returns the only positional argument of c, or "".

@@ -159,13 +159,13 @@ func (e *examination) checks() []check {
 		{[]string{"child"}, e.child, "see whether " + e.Python + " --version answers"},
 		{[]string{"keep-alive"}, e.keepAlive, "run it again"},
 		{[]string{"gpu", "batch"}, e.devices, "run nvidia-smi in a terminal; if it hangs too, the driver is the cause: restart the machine"},
-		{[]string{"disk"}, func(context.Context) []finding { return []finding{e.disk(size())} }, "choose another data directory: OUTLAST_HOME or --dir"},
+		{[]string{"disk"}, func(context.Context) []finding { return []finding{e.disk(size())} }, anotherDir},
 		{
 			[]string{"store", "quota"},
 			func(ctx context.Context) []finding { return e.store(ctx, size) },
 			"check the network; " + e.call.prompt() + "drive status waits longer for an answer",
 		},
-		{[]string{"runs"}, e.runs, "choose another data directory: OUTLAST_HOME or --dir"},
+		{[]string{"runs"}, e.runs, anotherDir},
 	}
 }
 

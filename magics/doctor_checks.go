@@ -165,10 +165,12 @@ func batchFinding(found gpu.Inventory, w gpu.Wishes) finding {
 	return fine("batch", "%d × accumulation %d = effective batch %d, %s, on %s", c.BatchSize, c.GradAccum, c.EffectiveBatch, c.Precision, c.Device)
 }
 
-// disk looks whether there is room in the data directory: a checkpoint is there
-// before an older one goes.
+// disk looks whether runs can be kept in the data directory, and whether there is
+// room: a checkpoint is there before an older one goes.
 func (e *examination) disk(size int64) finding {
-	const cure = "choose another data directory: OUTLAST_HOME or --dir"
+	if err := CheckDir(e.dir, e.Mounted); err != nil {
+		return failed("disk", err, anotherDir)
+	}
 	there := e.dir
 	for { // the data directory is made by the first run
 		if _, err := os.Stat(there); err == nil || there == filepath.Dir(there) {
@@ -178,11 +180,11 @@ func (e *examination) disk(size int64) finding {
 	}
 	free, err := e.FreeDisk(there)
 	if err != nil {
-		return failed("disk", err, cure)
+		return failed("disk", err, anotherDir)
 	}
 	text := fmt.Sprintf("%.1f GiB free for %s%s", float64(free)/(1<<30), e.dir, besides(size))
 	if free < max(lowDisk, 2*uint64(size)) {
-		return wrong("disk", text, "free some space, or "+cure)
+		return wrong("disk", text, "free some space, or "+anotherDir)
 	}
 	return fine("disk", "%s", text)
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,7 +33,7 @@ type checked struct {
 func healthy(t *testing.T) *magics.Deps {
 	t.Helper()
 	d := deps(t)
-	d.Dir, d.Host = "/content/outlast-runs", magics.HostColab
+	d.Host = magics.HostColab
 	d.Devices = func(context.Context) (gpu.Inventory, error) {
 		return gpu.Inventory{Source: gpu.SourceNVML, Devices: []gpu.Device{{
 			Name: "Tesla T4", UUID: "GPU-1", MemoryTotalMiB: 15360, MemoryFreeMiB: 15000, ComputeCapability: "7.5",
@@ -78,7 +79,7 @@ func TestDoctorShowsALineForEachThing(t *testing.T) {
 	require.NoError(t, c.run(t.Context(), d, "keepalive"))
 	c.screen.shown = nil
 	require.NoError(t, c.run(t.Context(), d, "doctor"))
-	magics.Golden(t, "views/doctor.txt", c.screen.text())
+	magics.Golden(t, "views/doctor.txt", strings.ReplaceAll(c.screen.text(), d.Dir, "/content/outlast-runs"))
 	require.NoError(t, c.run(t.Context(), d, "keepalive off"))
 	for name, line := range examined(t, d, aPython()) {
 		assert.Equal(t, name != "keep-alive", line.OK, "%+v", line)
@@ -111,8 +112,13 @@ func TestDoctorSaysWhatIsWrongAndWhatToDo(t *testing.T) {
 		}, "quota", "1 MiB free of 15.0 GiB; 5.0 GiB of it lie in the trash", "empty the trash"},
 		"the disk is full": {func(d *magics.Deps, _ *notebook) {
 			d.FreeDisk = func(string) (uint64, error) { return 1 << 20, nil }
-		}, "disk", "0.0 GiB free for /content/outlast-runs", "free some space"},
-		"keep-alive is off": {func(*magics.Deps, *notebook) {}, "keep-alive", "off", "run %keepalive before a long run"},
+		}, "disk", "0.0 GiB free for /", "free some space"},
+		"runs on the mounted Drive": {func(d *magics.Deps, _ *notebook) {
+			d.Mounted = filepath.Join(d.WorkDir, "drive")
+			d.Dir = filepath.Join(d.Mounted, "MyDrive", "runs")
+		}, "disk", "it is on the mounted Google Drive, which is a cache", "name a folder on the machine's own disk with --dir"},
+		"a data directory that is a file": {func(d *magics.Deps, _ *notebook) { d.Dir = os.Args[0] }, "disk", " is a file", "choose another data directory"},
+		"keep-alive is off":               {func(*magics.Deps, *notebook) {}, "keep-alive", "off", "run %keepalive before a long run"},
 		"the driver fails": {func(d *magics.Deps, _ *notebook) {
 			d.Devices = func(context.Context) (gpu.Inventory, error) {
 				return gpu.Inventory{}, errors.New("NVML: driver mismatch")

@@ -44,7 +44,7 @@ func Logs(d *Deps) *Magic {
 			if *last < 0 {
 				return &UsageError{m, "--lines is a number of lines, or 0 for all"}
 			}
-			run, err := training.Find(*dir, c.Args[0])
+			run, err := findRun(*dir, c.Args[0])
 			if err != nil {
 				return err
 			}

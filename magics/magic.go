@@ -223,11 +223,14 @@ func (m *Magic) Run(ctx context.Context, args []string, c *Call) error {
 	if err != nil {
 		return &UsageError{m, err.Error()}
 	}
-	fs.Visit(func(f *pflag.Flag) {
-		if folder, ok := f.Value.(*folderValue); ok {
-			folder.settle(ctx, c.Notebook)
+	fs.VisitAll(func(f *pflag.Flag) {
+		if folder, ok := f.Value.(*folderValue); ok && err == nil {
+			err = folder.settle(ctx, c)
 		}
 	})
+	if err != nil {
+		return err
+	}
 	c.Args = fs.Args()
 	if n := fs.ArgsLenAtDash(); n >= 0 {
 		c.Args, c.Dash = fs.Args()[:n], fs.Args()[n:]

@@ -6,6 +6,16 @@ import (
 	"outlast/training"
 )
 
+// A WorkError is how a run ended, or why that cannot be told, after %train or
+// %resume had found or started its supervisor. Whatever else they return came
+// before, and nothing was worked on.
+type WorkError struct{ Err error }
+
+func (e *WorkError) Error() string { return e.Err.Error() }
+
+// Unwrap returns what happened.
+func (e *WorkError) Unwrap() error { return e.Err }
+
 // outcome turns the state in which a run came to rest into an error, or nil.
 func outcome(s training.Status, prompt string) error {
 	switch s.State {

@@ -27,7 +27,7 @@ func Resume(d *Deps) *Magic {
 		Line:  true,
 	}
 	m.Bind = func(fs *pflag.FlagSet) func(context.Context, *Call) error {
-		dir := d.dirFlag(fs)
+		dir := d.workDirFlag(fs)
 		url := fs.String("store", "", "where the run's copy is: the `URL` is a folder, drive:Folder/Sub, or none, to go on without copies")
 		python := fs.String("python", "", "interpreter of the workers, a `PATH` (default: as before; of a run from another machine the notebook's)")
 		detach := fs.Bool("detach", false, "return at once; %attach watches later")

@@ -102,6 +102,8 @@ func TestTrainSaysWhichModelsFailedAndShowsTheirLastWords(t *testing.T) {
 	var c typed
 	err := c.run(t.Context(), d, "train digits "+list+" "+worker(t))
 	require.ErrorIs(t, err, magics.ErrModelsFailed)
+	var worked *magics.WorkError
+	require.ErrorAs(t, err, &worked)
 	assert.Contains(t, err.Error(), "1 of 2 models failed")
 	assert.Contains(t, magics.CureOf(err), "outlast logs digits bad")
 	text := c.screen.text()

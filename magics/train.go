@@ -104,7 +104,7 @@ func (o *trainOptions) bind(fs *pflag.FlagSet) {
 	fs.BoolVar(&o.detach, "detach", false, "return at once; %attach watches later")
 	fs.BoolVar(&o.fresh, "fresh", false, "train every model anew")
 	fs.BoolVar(&o.dryRun, "dry-run", false, "show what would be trained, and stop")
-	o.dir = o.deps.dirFlag(fs)
+	o.dir = o.deps.workDirFlag(fs)
 }
 
 // run seals plan, starts its supervisor unless there is nothing to do, and
@@ -126,7 +126,7 @@ func (o *trainOptions) run(ctx context.Context, c *Call, plan *training.Plan) er
 	}
 	run, changes, err := training.Create(*o.dir, plan, o.fresh)
 	if err != nil {
-		return err
+		return dataDirProblem("keep the run "+plan.Run+" in "+*o.dir, err)
 	}
 	if text := describe(changes); text != "" {
 		fmt.Fprintln(c.Stdout, text)
@@ -191,7 +191,10 @@ func (d *Deps) launch(ctx context.Context, c *Call, run *training.Run, detach bo
 			run.Name(), c.prompt(), run.Name(), c.prompt(), run.Name())
 		return nil
 	}
-	return d.watch(ctx, c, run)
+	if err := d.watch(ctx, c, run); err != nil {
+		return &WorkError{err}
+	}
+	return nil
 }
 
 // sends says what there is to do for a run that is done, and reports whether
