@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -25,6 +26,10 @@ func kernelVerb() verb {
 		short: "Run the kernel on a Jupyter connection file",
 		run: func(ctx context.Context, p *program, args []string) error {
 			o, err := kernelOptions(args)
+			if errors.Is(err, errHelped) {
+				p.showHelp("kernel", kernelHelp)
+				return nil
+			}
 			if err != nil {
 				return err
 			}
@@ -40,8 +45,17 @@ type kernelFlags struct {
 	rest   []string
 }
 
+// kernelHelp lists the flags as a flag parser would.
+const kernelHelp = `  -f FILE             the connection file
+      --child NAME    kernelspec of the kernel that is started as child (default "python3")
+      --prefix DIR    Python environment in which that kernelspec is looked for first
+
+Everything else goes on to the child. Jupyter starts this; people run
+'outlast install' and choose the kernel in the notebook.
+`
+
 // kernelOptions reads the arguments by hand: a flag parser would refuse those
-// that are meant for the child.
+// that are meant for the child. A request for help is errHelped.
 func kernelOptions(args []string) (kernelFlags, error) {
 	o := kernelFlags{child: install.DefaultChild}
 	for i := 0; i < len(args); i++ {
@@ -53,7 +67,7 @@ func kernelOptions(args []string) (kernelFlags, error) {
 			}
 			*map[string]*string{"-f": &o.file, "--child": &o.child, "--prefix": &o.prefix}[arg] = args[i]
 		case "--help", "-h":
-			return o, usage("kernel", "Jupyter starts it; people run 'outlast install' and choose the kernel in the notebook")
+			return o, errHelped
 		default:
 			o.rest = append(o.rest, arg)
 		}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/pflag"
@@ -26,7 +27,11 @@ const protocolVersion = "5.3"
 
 func versionVerb() verb {
 	return verb{name: "version", short: "Show version, commit, Go and protocol", run: func(_ context.Context, p *program, args []string) error {
-		if len(args) > 0 {
+		fs := pflag.NewFlagSet("version", pflag.ContinueOnError)
+		if err := parse(p, fs, args); err != nil {
+			return helped(err)
+		}
+		if fs.NArg() > 0 {
 			return usage("version", "it takes no arguments")
 		}
 		_, err := fmt.Fprintf(p.stdout, "outlast %s\ncommit %s\n%s %s/%s\nJupyter protocol %s\n",
@@ -93,17 +98,26 @@ func parse(p *program, fs *pflag.FlagSet, args []string) error {
 	fs.SortFlags = false
 	err := fs.Parse(args)
 	if errors.Is(err, pflag.ErrHelp) {
-		for _, v := range p.verbs() {
-			if v.name == fs.Name() {
-				fmt.Fprintf(p.stdout, "  outlast %s %s\n\n%s.\n\nFlags:\n%s", v.name, v.args, v.short, fs.FlagUsages())
-			}
-		}
+		p.showHelp(fs.Name(), fs.FlagUsages())
 		return errHelped
 	}
 	if err != nil {
 		return usage(fs.Name(), err.Error())
 	}
 	return nil
+}
+
+// showHelp shows the help of the command that is called so. flags may be empty.
+func (p *program) showHelp(name, flags string) {
+	for _, v := range p.verbs() {
+		if v.name != name {
+			continue
+		}
+		fmt.Fprintf(p.stdout, "  %s\n\n%s.\n", strings.TrimSpace("outlast "+v.name+" "+v.args), v.short)
+		if flags != "" {
+			fmt.Fprintf(p.stdout, "\nFlags:\n%s", flags)
+		}
+	}
 }
 
 // helped takes a request for help for what it is: no error.
