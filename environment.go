@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -13,7 +12,6 @@ import (
 	"outlast/gpu"
 	"outlast/install"
 	"outlast/magics"
-	"outlast/training"
 )
 
 // environment reads the variables that Outlast knows. Nothing else does.
@@ -145,15 +143,4 @@ func (p *program) deps() *magics.Deps {
 		SignIn:       (&signIns{program: p}).begin,
 		FreeDisk:     freeDisk,
 	}
-}
-
-// isConfiguration reports whether err is something to be put right before
-// another try, rather than a failure of the work.
-func isConfiguration(err error) bool {
-	var plan *training.PlanError
-	var run *training.RunError
-	var choice *gpu.ChoiceError
-	var problem *magics.Problem
-	return errors.As(err, &plan) || errors.As(err, &run) || errors.As(err, &choice) ||
-		errors.As(err, &problem) && !errors.Is(err, magics.ErrModelsFailed)
 }

@@ -15,14 +15,6 @@ import (
 	"outlast/magics"
 )
 
-// Exit statuses, as the manual lists them.
-const (
-	exitOK     = 0
-	exitFailed = 1 // ended with a failed model, or an error while working
-	exitUsage  = 2 // usage or configuration
-	exitPaused = 3 // resume continues
-)
-
 // A verb is one command of the command line.
 type verb struct {
 	name, args, short string
@@ -51,7 +43,9 @@ func (p *program) main(ctx context.Context, args []string) int {
 	}
 	for _, v := range verbs {
 		if v.name == args[0] {
-			return p.report(v.run(ctx, p, args[1:]))
+			err := v.run(ctx, p, args[1:])
+			p.report(err)
+			return exitOf(v.name, err)
 		}
 	}
 	fmt.Fprintf(p.stderr, "outlast: there is no command %q.\nTo do: 'outlast help' lists the commands.\n", args[0])
@@ -94,26 +88,18 @@ func (p *program) synopsis(m *magics.Magic) string {
 	return m.Usage("outlast ")
 }
 
-// report prints err in three parts, what failed, why and what to do, and
-// returns the exit status it means.
-func (p *program) report(err error) int {
+// report prints err in three parts, what failed, why and what to do.
+func (p *program) report(err error) {
 	if err == nil {
-		return exitOK
+		return
 	}
 	if usage, ok := errors.AsType[*magics.UsageError](err); ok {
 		fmt.Fprintf(p.stderr, "outlast %s: %s.\nUsage: %s\nTo do: outlast %s --help\n",
 			usage.Magic.Verb, usage.Why, p.synopsis(usage.Magic), usage.Magic.Verb)
-		return exitUsage
+		return
 	}
 	fmt.Fprintf(p.stderr, "outlast: %v\n", err)
 	if cure := magics.CureOf(err); cure != "" {
 		fmt.Fprintf(p.stderr, "To do: %s\n", cure)
 	}
-	switch {
-	case errors.Is(err, magics.ErrPaused):
-		return exitPaused
-	case isConfiguration(err):
-		return exitUsage
-	}
-	return exitFailed
 }

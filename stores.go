@@ -25,7 +25,11 @@ const (
 // openStore opens the store that url names. Close it with closeStore.
 func (p *program) openStore(ctx context.Context, url string) (checkpoint.Store, error) {
 	if name, ok := drive.Parse(url); ok {
-		return p.openDrive(ctx, name)
+		store, err := p.openDrive(ctx, name)
+		if err != nil {
+			return nil, &storeAccessError{err}
+		}
+		return store, nil
 	}
 	path, ok := folder.Parse(url)
 	if !ok {
@@ -37,7 +41,7 @@ func (p *program) openStore(ctx context.Context, url string) (checkpoint.Store, 
 	}
 	store, err := folder.New(path)
 	if err != nil {
-		return nil, err
+		return nil, &storeAccessError{err}
 	}
 	return checkpoint.WithRetry(store, checkpoint.RetryPolicy{}), nil
 }
