@@ -27,7 +27,8 @@ func (e environment) get(name string) string {
 // host is where the notebook runs.
 func (e environment) host() magics.Host { return magics.HostOf(e.lookup) }
 
-// dataDir is where runs live unless a call says otherwise.
+// dataDir is where runs live unless a call says otherwise, or that is on a
+// mounted Drive.
 func (e environment) dataDir() string {
 	dir := "outlast-runs"
 	if home := e.get("OUTLAST_HOME"); home != "" {
@@ -39,6 +40,17 @@ func (e environment) dataDir() string {
 		return abs
 	}
 	return dir
+}
+
+// runsDir is where runs live unless a call says otherwise, and what there is to
+// say about that. Where nobody has chosen it, it is not on a mounted Drive.
+func (p *program) runsDir() (dir, note string) {
+	dir = p.env.dataDir()
+	if p.env.get("OUTLAST_HOME") != "" || !magics.Below(p.mount, dir) {
+		return dir, ""
+	}
+	beside := filepath.Join(filepath.Dir(p.mount), filepath.Base(dir))
+	return beside, "The working directory is on the mounted Google Drive, where no runs are kept: they are in " + beside + "."
 }
 
 // python is the interpreter of the command line: the active environment's,
@@ -122,9 +134,12 @@ func (p *program) deps() *magics.Deps {
 	if err != nil { // there are users without one
 		home = ""
 	}
+	runs, note := p.runsDir()
 	return &magics.Deps{
 		Version:      version,
-		Dir:          p.env.dataDir(),
+		Dir:          runs,
+		DirNote:      note,
+		Mounted:      p.mount,
 		RunName:      p.env.runName(),
 		Python:       p.env.python(),
 		WorkDir:      dir,

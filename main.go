@@ -25,12 +25,13 @@ type verb struct {
 // program is what a command is given of the world.
 type program struct {
 	env    environment
+	mount  string // where Google Drive is mounted, or would be; empty: nowhere
 	stdout io.Writer
 	stderr io.Writer
 }
 
 func main() {
-	p := &program{env: environment{os.LookupEnv}, stdout: os.Stdout, stderr: os.Stderr}
+	p := &program{env: environment{os.LookupEnv}, mount: colabMount, stdout: os.Stdout, stderr: os.Stderr}
 	os.Exit(p.main(context.Background(), os.Args[1:]))
 }
 

@@ -32,13 +32,17 @@ func storeVerb() verb {
 			fs := pflag.NewFlagSet("store", pflag.ContinueOnError)
 			c := storeCall{program: p}
 			fs.BoolVar(&c.json, "json", false, "print JSON (ls, verify, prune)")
-			fs.StringVar(&c.dir, "dir", p.env.dataDir(), "data directory to fetch into (pull)")
+			runs, note := p.runsDir()
+			fs.StringVar(&c.dir, "dir", runs, "data directory to fetch into (pull)")
 			fs.IntVar(&c.prune.Keep, "keep", defaultKeep, "good checkpoints of each model to keep (prune)")
 			fs.StringVar(&c.best, "keep-best", "", "keep besides the one whose `METRIC` is the lowest, METRIC:max for the highest (prune; default: as the run was trained)")
 			fs.BoolVar(&c.prune.Superseded, "superseded", false, "remove also what was set aside (prune)")
 			fs.BoolVar(&c.prune.DryRun, "dry-run", false, "remove nothing, and say what would be (prune)")
 			if err := parse(p, fs, args); err != nil {
 				return helped(err)
+			}
+			if !fs.Changed("dir") {
+				c.note = note
 			}
 			return c.run(ctx, fs)
 		},
@@ -50,6 +54,7 @@ type storeCall struct {
 	*program
 	json  bool
 	dir   string
+	note  string // about dir; may be empty
 	prune checkpoint.PruneOptions
 	best  string // as it was given; empty for what the run's plan says
 
@@ -178,6 +183,12 @@ func (c *storeCall) oneRun(ctx context.Context, action string) (string, error) {
 
 // pull fetches a run without starting it.
 func (c *storeCall) pull(ctx context.Context) error {
+	if c.note != "" {
+		fmt.Fprintln(c.stderr, c.note)
+	}
+	if err := magics.CheckDir(c.dir, c.mount); err != nil {
+		return err
+	}
 	run, err := c.oneRun(ctx, "pull")
 	if err != nil {
 		return err

@@ -15,12 +15,12 @@ import (
 	"outlast/magics"
 )
 
-// The stores that are taken without being named.
-const (
-	defaultDrive = "drive:Outlast"
-	// mountedDrive is where Colab mounts a Drive.
-	mountedDrive = "/content/drive/MyDrive"
-)
+// defaultDrive is the store that is taken without being named.
+const defaultDrive = "drive:Outlast"
+
+// colabMount is where notebooks for Colab mount a Drive: My Drive and shared
+// drives lie below it.
+const colabMount = "/content/drive"
 
 // openStore opens the store that url names. Close it with closeStore.
 func (p *program) openStore(ctx context.Context, url string) (checkpoint.Store, error) {
@@ -76,17 +76,28 @@ func (p *program) closeStore(store checkpoint.Store) {
 
 // defaultStore returns the store of runs that name none: Google Drive if
 // somebody is signed in, else a Drive that is mounted, else none.
+//
+// Credentials that are there and are no good make it Google Drive all the same,
+// which then cannot be opened, and says why: who has named them counts on copies,
+// and a run without any would be found out when its machine is gone.
 func (p *program) defaultStore(ctx context.Context) string {
 	name, _ := drive.Parse(defaultDrive)
 	if p.signedIn() {
 		// Without a journal, which is for whoever writes there.
-		if store, err := drive.New(ctx, p.driveConfig(name)); err == nil {
+		store, err := drive.New(ctx, p.driveConfig(name))
+		if err == nil {
 			p.closeStore(store)
+		}
+		if !errors.Is(err, drive.ErrNoCredentials) {
 			return defaultDrive
 		}
 	}
-	if info, err := os.Stat(mountedDrive); err == nil && info.IsDir() {
-		return filepath.Join(mountedDrive, "Outlast")
+	if p.mount == "" {
+		return ""
+	}
+	mine := filepath.Join(p.mount, "MyDrive")
+	if info, err := os.Stat(mine); err == nil && info.IsDir() {
+		return filepath.Join(mine, "Outlast")
 	}
 	return ""
 }
