@@ -118,15 +118,18 @@ func TestTheStoreOfRunsThatNameNone(t *testing.T) {
 		"Colab, and nobody signed": {map[string]string{"COLAB_RELEASE_TAG": "r", "GCE_METADATA_HOST": "127.0.0.1:1"}, false, "MyDrive/Outlast", nil},
 		"an endpoint for tests":    {map[string]string{"OUTLAST_DRIVE_ENDPOINT": "http://127.0.0.1:1"}, false, defaultDrive, nil},
 		"an endpoint elsewhere": {
-			map[string]string{"OUTLAST_DRIVE_ENDPOINT": "http://example.com"}, false, defaultDrive,
+			map[string]string{"OUTLAST_DRIVE_ENDPOINT": "http://example.com"},
+			false, defaultDrive,
 			[]string{"use OUTLAST_DRIVE_ENDPOINT=http://example.com: it is for tests", "\nTo do: unset it, "},
 		},
 		"credentials that are not there": {
-			map[string]string{"GOOGLE_APPLICATION_CREDENTIALS": "/nope.json"}, false, defaultDrive,
+			map[string]string{"GOOGLE_APPLICATION_CREDENTIALS": "/nope.json"},
+			false, defaultDrive,
 			[]string{"GOOGLE_APPLICATION_CREDENTIALS=/nope.json: open /nope.json: ", "\nTo do: name a file of credentials that is there, or unset the variable"},
 		},
 		"credentials that are none": {
-			map[string]string{"GOOGLE_APPLICATION_CREDENTIALS": broken}, true, defaultDrive,
+			map[string]string{"GOOGLE_APPLICATION_CREDENTIALS": broken},
+			true, defaultDrive,
 			[]string{"it is no credentials file", "or unset the variable"},
 		},
 	} {
