@@ -76,7 +76,7 @@ func (a *attempt) path(name string) string { return a.s.Run.ModelPath(a.model.Na
 func (a *attempt) run(ctx context.Context) (outcome, error) {
 	a.began = time.Now()
 	a.reached = a.from.Step
-	a.redone = max(0, a.s.history(a.model).reached-a.from.Step)
+	a.redone = a.s.history(a.model).redone(a.from.Step)
 	var cmd *exec.Cmd
 	var log *os.File
 	err := a.s.persist(ctx, a.model.Name, func() (err error) {

@@ -173,7 +173,7 @@ func TestTheWorkerDiesWithItsSupervisor(t *testing.T) {
 	require.Equal(t, []training.Cause{training.CauseLost, training.CauseDone}, causes(t, r))
 	ends := ledger(t, r, training.EntryEnd)
 	require.Equal(t, int64(5), ends[0].Step, "known from the metrics")
-	require.Equal(t, int64(1), ends[1].StepsRedone)
+	require.Equal(t, int64(1), *ends[1].StepsRedone)
 	takeovers := ledger(t, r, training.EntryTakeover)
 	require.Equal(t, int64(2), takeovers[1].Generation)
 }

@@ -62,6 +62,9 @@ func Create(dir string, p *Plan, fresh bool) (*Run, Changes, error) {
 	if err := durable.WriteJSON(r.path(runFileName), file); err != nil {
 		return nil, changes, err
 	}
+	if old != nil && samePlan(old.plan, r.plan) && old.interrupted() {
+		return r, changes, nil // nothing else may tell how far it was
+	}
 	if err := os.Remove(r.path(stateName)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, changes, err // it tells of the old plan
 	}
@@ -174,6 +177,13 @@ func compare(r, old *Run) Changes {
 	}
 	slices.Sort(c.Removed)
 	return c
+}
+
+// interrupted reports whether the state was published by a supervisor that did
+// not come to write its last one.
+func (r *Run) interrupted() bool {
+	s, err := r.published()
+	return err == nil && s.State == RunRunning
 }
 
 // samePlan compares what two plans would train, not how the machine does it.

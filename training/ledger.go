@@ -36,7 +36,7 @@ type Entry struct {
 	ExitCode    int        `json:"exit_code,omitempty"`
 	Signal      string     `json:"signal,omitempty"`
 	Message     string     `json:"message,omitempty"`
-	StepsRedone int64      `json:"steps_redone,omitempty"`
+	StepsRedone *int64     `json:"steps_redone,omitempty"` // of an end: from where the attempt began to where one before it had come
 	Seconds     float64    `json:"seconds,omitempty"`
 }
 
@@ -59,6 +59,8 @@ type history struct {
 	attempts int
 	began    time.Time // the last one
 	fit      *Fit      // of the last one
+	from     int64     // the step at which the last one began
+	stopped  int64     // the step that the last one is known to have come to, if it has no end
 	seconds  float64
 	reached  int64 // highest step of any attempt
 	last     *Entry
@@ -80,7 +82,7 @@ func histories(entries []Entry) map[string]*history {
 		}
 		if e.Type == EntryStart {
 			h.attempts, h.running = e.Attempt, true
-			h.began, h.fit = e.Time, e.Fit
+			h.began, h.fit, h.from = e.Time, e.Fit, e.FromStep
 			continue
 		}
 		h.seconds += e.Seconds
@@ -88,4 +90,16 @@ func histories(entries []Entry) map[string]*history {
 		h.last, h.running = e, false
 	}
 	return all
+}
+
+// redone returns how many of the steps that an attempt from a step on does were
+// done before.
+func (h *history) redone(from int64) int64 { return max(0, h.reached-from) }
+
+// step returns how far the last attempt is known to have come.
+func (h *history) step() int64 {
+	if h.running || h.last == nil {
+		return h.stopped
+	}
+	return h.last.Step
 }

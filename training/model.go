@@ -102,12 +102,10 @@ func (s *Supervisor) settle(ctx context.Context, m Model, final Checkpoint) erro
 	}
 	end := Entry{
 		Type: EntryEnd, Model: m.Name, Fingerprint: m.Fingerprint, Attempt: h.attempts,
-		Cause: CauseLost, State: ModelPaused, Message: lostText,
+		Cause: CauseLost, State: ModelPaused, Message: lostText, Step: h.stopped, StepsRedone: new(h.redone(h.from)),
 	}
 	if final.Path != "" {
 		end.Cause, end.State, end.Step, end.Message = CauseDone, ModelDone, final.Step, ""
-	} else if points, err := s.Run.Metrics(m.Name); err == nil && len(points) > 0 {
-		end.Step = points[len(points)-1].Step + 1 // as far as it is known to have got
 	}
 	end.Seconds = s.Run.lostSeconds(m.Name, h)
 	h.running = false
@@ -237,7 +235,7 @@ func (s *Supervisor) ended(ctx context.Context, a *attempt, end outcome, next an
 	text := sentences(end.message, next.say)
 	err := s.record(ctx, Entry{
 		Type: EntryEnd, Model: a.model.Name, Fingerprint: a.model.Fingerprint, Attempt: a.number, Cause: end.cause, State: next.state,
-		Step: a.reached, ExitCode: end.exit, Signal: end.signal, Message: text, StepsRedone: a.redone, Seconds: a.seconds(),
+		Step: a.reached, ExitCode: end.exit, Signal: end.signal, Message: text, StepsRedone: &a.redone, Seconds: a.seconds(),
 	})
 	if err != nil {
 		return err

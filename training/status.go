@@ -130,6 +130,9 @@ func (r *Run) catchUp(s *Status) {
 	}
 	for i, d := range derived.Models {
 		m := &s.Models[i]
+		if d.Name == m.Name && m.State == ModelRunning {
+			m.Step = max(m.Step, d.Step) // it was written now and then, and the metrics more often
+		}
 		if d.Name != m.Name || m.State == ModelDone || d.State != ModelDone && d.State != ModelFailed {
 			continue
 		}
@@ -171,7 +174,7 @@ func (r *Run) derive() (Status, error) {
 	if err != nil {
 		return s, err
 	}
-	past, said := histories(entries), r.confirmations()
+	past, said := r.histories(entries), r.confirmations()
 	learnt, _ := readLessons(r.path(learntName)) // without it, nothing was learnt
 	for _, e := range entries {
 		s.Generation = max(s.Generation, e.Generation)
@@ -180,7 +183,7 @@ func (r *Run) derive() (Status, error) {
 		ms := ModelStatus{Name: m.Name, State: ModelPending, Metrics: map[string]any{}}
 		h := past[m.Name+" "+m.Fingerprint]
 		if h != nil {
-			ms.Attempts, ms.Seconds, ms.State, ms.Step = h.attempts, h.seconds+r.lostSeconds(m.Name, h), ModelPaused, h.reached
+			ms.Attempts, ms.Seconds, ms.State, ms.Step = h.attempts, h.seconds+r.lostSeconds(m.Name, h), ModelPaused, h.step()
 			ms.Cause, ms.Error = CauseLost, lostText
 			if h.last != nil && !h.running {
 				ms.State, ms.Cause, ms.Error = h.last.State, h.last.Cause, h.last.Message
@@ -213,6 +216,30 @@ func (r *Run) fitOf(m Model, state ModelState, h *history, learnt *lessons) Fit 
 		fit = fit.tighter(lesson.Fit)
 	}
 	return fit
+}
+
+// histories is what the ledger tells, with what the disk tells of attempts whose
+// supervisor did not come to record their end.
+func (r *Run) histories(entries []Entry) map[string]*history {
+	past := histories(entries)
+	published, err := r.published()
+	for i, m := range r.plan.Models {
+		h := past[m.Name+" "+m.Fingerprint]
+		if h == nil || !h.running {
+			continue
+		}
+		h.stopped = h.from
+		if points, err := r.Metrics(m.Name); err == nil && len(points) > 0 {
+			h.stopped = max(h.stopped, points[len(points)-1].Step+1)
+		}
+		if err != nil {
+			continue
+		}
+		if p := published.Models[i]; p.Name == m.Name && p.Attempts == h.attempts { // with few metrics it knows more
+			h.stopped = max(h.stopped, p.Step)
+		}
+	}
+	return past
 }
 
 // lostSeconds returns how long an attempt has worked whose end nobody recorded,

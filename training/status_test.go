@@ -67,3 +67,46 @@ func TestAModelIsAsFarAsItsCheckpoint(t *testing.T) {
 	require.Equal(t, int64(4), m.Checkpoint.Step)
 	require.Equal(t, int64(4), m.Step)
 }
+
+// Where a run stands is one thing, whoever says it: the state that its supervisor
+// has left, what is derived once a new plan is there, and the ledger.
+func TestALostAttemptHasAStepAndWhatItDidAgain(t *testing.T) {
+	for name, told := range map[string]struct {
+		line string
+		step int64
+	}{"by its metrics": {"@2 touch told", 7}, "by its progress": {`@2 event {"event":"progress","step":8,"total":9}`, 8}} {
+		t.Run(name, func(t *testing.T) {
+			r := create(t, trainingtest.Model("a", "hello", "restore", "@1 train 5 every 2", "@1 signal KILL",
+				"@2 train 7 every 9", told.line, "@2 touch here", "@2 await never", "train 9 every 9", "finish"))
+			start(t, r)
+			reached(t, r)
+			until(t, "the step", func() bool { return status(t, r).Models[0].Step == told.step })
+			require.NoError(t, r.Kill(t.Context()))
+			require.Equal(t, told.step, status(t, r).Models[0].Step)
+
+			r, _, err := training.Create(r.DataDir(), r.Plan(), false)
+			require.NoError(t, err)
+			require.Equal(t, told.step, status(t, r).Models[0].Step, "as it was before it is gone on with")
+			_, err = work(t, r)
+			require.NoError(t, err)
+			requireExact(t, r, "a", 9)
+			ends := ledger(t, r, training.EntryEnd)
+			require.Equal(t, []training.Cause{training.CauseKilled, training.CauseLost, training.CauseDone}, causes(t, r))
+			for i, want := range []struct{ step, redone int64 }{{5, 0}, {told.step, 1}, {9, told.step - 4}} {
+				assert.Equal(t, want.step, ends[i].Step)
+				require.NotNil(t, ends[i].StepsRedone, "every end says it, none being a number too")
+				assert.Equal(t, want.redone, *ends[i].StepsRedone)
+			}
+		})
+	}
+}
+
+// A model stands where its last attempt came to, also if one before it was
+// further.
+func TestAModelStandsWhereItsLastAttemptEnded(t *testing.T) {
+	r := create(t, trainingtest.Model("a", "hello", "restore", "@1 train 5 every 2", "@1 signal KILL", "fail device_lost X y"))
+	_, err := work(t, r)
+	require.ErrorIs(t, err, training.ErrPaused)
+	require.Equal(t, int64(4), status(t, r).Models[0].Step)
+	require.Equal(t, int64(4), derived(t, r).Models[0].Step)
+}

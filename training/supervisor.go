@@ -164,7 +164,7 @@ func (s *Supervisor) takeOver(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.past = histories(entries)
+	s.past = s.Run.histories(entries)
 	for _, m := range s.Run.plan.Models { // from now on it is only read, by many
 		s.history(m)
 	}

@@ -130,7 +130,7 @@ func TestAKilledWorkerGoesOnFromItsLastCheckpoint(t *testing.T) {
 	assert.Equal(t, int64(5), ends[0].Step)
 	assert.Equal(t, training.CauseKilled, ends[0].Cause)
 	assert.Equal(t, "killed", ends[0].Signal)
-	assert.Equal(t, int64(1), ends[1].StepsRedone)
+	assert.Equal(t, int64(1), *ends[1].StepsRedone)
 }
 
 func TestChangedModelsAreTrainedAnewAndOthersAreLeftAlone(t *testing.T) {
