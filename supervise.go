@@ -129,7 +129,11 @@ type vault struct {
 	run    string
 }
 
-var _ training.Vault = (*vault)(nil)
+var (
+	_ training.Vault   = (*vault)(nil)
+	_ training.Pruner  = (*vault)(nil)
+	_ training.Toucher = (*vault)(nil)
+)
 
 // Open implements training.Vault.
 func (v *vault) Open(_ context.Context, atLeast int64, writer string) (int64, error) {
@@ -202,6 +206,13 @@ func (v *vault) Flush(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, flushLimit)
 	defer cancel()
 	return v.mirror.Flush(ctx)
+}
+
+// Touch implements training.Toucher.
+func (v *vault) Touch(names ...string) {
+	if v.mirror != nil {
+		v.mirror.Touch(names...)
+	}
 }
 
 // kept tells the mirror of a new checkpoint.

@@ -124,6 +124,12 @@ func (d *Deps) confirm(ctx context.Context, run *training.Run, url string) {
 	checkpoint.Confirm(ctx, store, url, run.Name(), run.DataDir()) //nolint:errcheck // see above
 }
 
+// versions are those that a run is to remember from its making; its workers tell
+// the rest.
+func (d *Deps) versions() map[string]string {
+	return map[string]string{training.VersionOutlast: d.Version}
+}
+
 // A resumption says how to go on with a run.
 type resumption struct {
 	store  string // empty: the run's own; none: it keeps no copies from now on
@@ -168,6 +174,7 @@ func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, how resumpt
 	if err := d.refit(ctx, c, plan, how.here); err != nil {
 		return err
 	}
+	plan.Versions = d.versions()
 	if run, _, err = training.Create(run.DataDir(), plan, false); err != nil {
 		return err
 	}

@@ -117,6 +117,7 @@ func (o *trainOptions) run(ctx context.Context, c *Call, plan *training.Plan) er
 		return err
 	}
 	plan.Seal()
+	plan.Versions = o.deps.versions()
 	if o.dryRun {
 		c.Screen.Show(planView(plan))
 		return nil

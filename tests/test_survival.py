@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -100,8 +101,14 @@ def test_an_empty_machine_resumes_from_the_store_alone(plan: Path, reference: di
     lose_in_the_middle(plan, data, store)
 
     fresh = tmp_path / "fresh"
+    copy = store / "survivors" / "run.json"
+    known = json.loads(copy.read_text())
+    assert {"outlast", "protocol", "python", "torch"} <= set(known["versions"]), "sent before the machine was lost"
+    copy.write_text(json.dumps(known | {"versions": known["versions"] | {"torch": "0.4"}}))
     done = rig.outlast("resume", "--store", store, "--dir", fresh)
     assert "narrow" in done.stdout
+    was = f"wide: trained with torch 0.4 before, and goes on with torch {known['versions']['torch']} from step"
+    assert was in (fresh / "survivors" / "ledger.jsonl").read_text()
     assert_same_as(reference, fresh)
     finals = sorted(p.parent.parent.name for p in store.glob("survivors/models/*/final/manifest.json"))
     assert finals == ["narrow", "wide"], "the store must hold what was trained after the resume too"

@@ -47,6 +47,7 @@ type attempt struct {
 	failed   *Event
 	paused   bool
 	module   bool   // it speaks by the Python module
+	python   string // version
 	last     *Event // the checkpoint of what the program ends with, as long as it is not known how that ends
 	unkept   error  // why a metric is lost: nothing behind it can be saved
 	refused  string // what the worker did that none may do

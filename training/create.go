@@ -46,6 +46,7 @@ func Create(dir string, p *Plan, fresh bool) (*Run, Changes, error) {
 		r.outdate(&file.Plan)
 	}
 	r.pinThreads(&file.Plan, old)
+	file.Versions = withVersions(old, p)
 	r.plan = file.Plan
 	changes := compare(r, old)
 	if old != nil {

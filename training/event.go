@@ -92,8 +92,9 @@ func (a *attempt) handle(ctx context.Context, e Event) error {
 			return &refusal{fmt.Sprintf("its worker speaks protocol %d, and we speak %d. This usually means that another version of the outlast module is on PYTHONPATH, or installed in its Python", e.Protocol, ProtocolVersion)}
 		}
 		a.speaker.Store(int64(e.PID))
-		a.module = e.Python != ""
+		a.module, a.python = e.Python != "", e.Python
 	case EventRestored:
+		a.versions(ctx, e)
 		if a.heard.first.IsZero() && a.saver.idle() { // else it has trained already
 			a.reached = e.Step
 			a.startLogged(e.Step)

@@ -117,6 +117,9 @@ type Plan struct {
 	File     string   `json:"-"`             // that it was read from, for errors
 	Settings Settings `json:"settings"`
 	Models   []Model  `json:"models"`
+	// Versions are those of what computes, by name; they are no part of a
+	// fingerprint. Files of older versions have none.
+	Versions map[string]string `json:"versions,omitempty"`
 }
 
 // A PlanError is a mistake in a plan: where, what, and what to do.

@@ -31,22 +31,23 @@ const (
 // An Event is one line on a worker's private descriptor. Which fields it has
 // depends on its kind.
 type Event struct {
-	Kind      EventKind      `json:"event"`
-	Protocol  int            `json:"protocol,omitempty"`
-	PID       int            `json:"pid,omitempty"`
-	Python    string         `json:"python,omitempty"`
-	Step      int64          `json:"step,omitempty"`
-	Total     int64          `json:"total,omitempty"`
-	Time      float64        `json:"time,omitempty"` // seconds since 1970
-	Values    map[string]any `json:"values,omitempty"`
-	Path      string         `json:"path,omitempty"`
-	Reason    string         `json:"reason,omitempty"`
-	Metrics   map[string]any `json:"metrics,omitempty"`
-	Failure   string         `json:"kind,omitempty"`   // of failed: user, oom, host_oom, disk_full, device_lost; of note
-	Memory    *memory        `json:"memory,omitempty"` // of the device: of failed, and of finish
-	Type      string         `json:"type,omitempty"`
-	Message   string         `json:"message,omitempty"`
-	Traceback string         `json:"traceback,omitempty"`
+	Kind      EventKind         `json:"event"`
+	Protocol  int               `json:"protocol,omitempty"`
+	PID       int               `json:"pid,omitempty"`
+	Python    string            `json:"python,omitempty"`
+	Versions  map[string]string `json:"versions,omitempty"` // of the libraries that it has imported
+	Step      int64             `json:"step,omitempty"`
+	Total     int64             `json:"total,omitempty"`
+	Time      float64           `json:"time,omitempty"` // seconds since 1970
+	Values    map[string]any    `json:"values,omitempty"`
+	Path      string            `json:"path,omitempty"`
+	Reason    string            `json:"reason,omitempty"`
+	Metrics   map[string]any    `json:"metrics,omitempty"`
+	Failure   string            `json:"kind,omitempty"`   // of failed: user, oom, host_oom, disk_full, device_lost; of note
+	Memory    *memory           `json:"memory,omitempty"` // of the device: of failed, and of finish
+	Type      string            `json:"type,omitempty"`
+	Message   string            `json:"message,omitempty"`
+	Traceback string            `json:"traceback,omitempty"`
 }
 
 // The reasons of checkpoints that count for less than others.

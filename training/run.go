@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -143,7 +144,7 @@ func (r *Run) DataDir() string { return filepath.Dir(r.dir) }
 // Plan returns a copy of the run's plan.
 func (r *Run) Plan() *Plan {
 	p := r.plan
-	p.Models = slices.Clone(p.Models)
+	p.Models, p.Versions = slices.Clone(p.Models), maps.Clone(p.Versions)
 	return &p
 }
 

@@ -31,7 +31,7 @@ type Checkpoint struct {
 
 // A Vault keeps the checkpoints of one run. Calls for one model come one after
 // the other, those for different models at any time. The strings that come back say in plain words what was found
-// damaged and put aside. A Vault may be a Pruner too.
+// damaged and put aside. A Vault may be a Pruner and a Toucher too.
 type Vault interface {
 	// Open is called first, once the run is ours: it sweeps what an interrupted
 	// writer left, and returns the generation that the writer begins, atLeast or
@@ -98,6 +98,7 @@ type Supervisor struct {
 	writing    sync.Mutex // held while the code is written
 	pruning    sync.Mutex // held while room is made
 	kills      killCount
+	versions   versions
 	patience   time.Duration // in tests, of the packer
 }
 

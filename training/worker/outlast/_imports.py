@@ -10,6 +10,15 @@ from typing import Any
 
 Action = Callable[[Any], None]
 
+# Libraries whose version decides the last bits of what is computed.
+DECISIVE = ("accelerate", "jax", "keras", "lightning", "numpy", "peft", "tensorflow", "torch", "transformers")
+
+
+def versions() -> dict[str, str]:
+    """The versions of the decisive libraries that have been imported; asking for those of others would take time."""
+    found = ((name, getattr(sys.modules.get(name), "__version__", None)) for name in DECISIVE)
+    return {name: str(version) for name, version in found if version}
+
 
 def after(name: str, action: Action) -> None:
     """Calls action with the module of this name: now, or right after its import."""

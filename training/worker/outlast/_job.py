@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from . import _checkpoint, _failure, _numbers, _rng, _stage, _state, _trainers
+from . import _checkpoint, _failure, _imports, _numbers, _rng, _stage, _state, _trainers
 from ._batches import Position
 from ._events import Events
 from ._gradients import Gradients
@@ -120,7 +120,7 @@ class Job:
 
     def _say_restored(self) -> None:
         if not self._said_restored:
-            self._events.send("restored", step=self._step)
+            self._events.send("restored", step=self._step, versions=_imports.versions())
             self._said_restored = True
 
     def steps(self, total: int) -> Iterator[int]:

@@ -76,7 +76,7 @@ def sealed(made: Job) -> bool:
     state = _checkpoint.read(folder) if there else {}
     if not state.get("final"):
         return False
-    made._events.send("restored", step=state["step"])
+    made._events.send("restored", step=state["step"], versions=_imports.versions())
     made._events.send("progress", step=state["step"], total=state["total"])
     made._events.send("finish", step=state["step"], metrics=state["metrics"])
     return True

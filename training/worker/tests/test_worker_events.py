@@ -37,6 +37,14 @@ def test_a_whole_run_tells_its_story_in_order(run: Run) -> None:
     assert ended.one("checkpoint")["reason"] == "final"
 
 
+def test_it_tells_the_versions_of_the_libraries_that_the_code_has_imported(run: Run) -> None:
+    import numpy
+
+    ended = run("import numpy\nfor step in job.steps(1): pass")
+    assert ended.one("restored")["versions"] == {"numpy": numpy.__version__}
+    assert run("for step in job.steps(1): pass").one("restored")["versions"] == {}
+
+
 def test_every_step_has_one_entry_of_metrics_under_its_own_number(run: Run) -> None:
     ended = run(
         "for step in job.steps(4):\n"
