@@ -16,6 +16,7 @@ import (
 	"outlast/gpu"
 	"outlast/magics"
 	"outlast/training"
+	"outlast/training/trainingtest"
 )
 
 // write makes a file in the folder where the call is typed.
@@ -260,6 +261,35 @@ func TestADryRunBeginsNothing(t *testing.T) {
 	assert.Contains(t, text, "run: 2 models, nothing started")
 	assert.Contains(t, text, "copies")
 	assert.NoDirExists(t, d.Dir)
+}
+
+// What a dry run says is what the run then does.
+func TestADryRunSaysWhatIsDoneAndWhatIsTrainedAnew(t *testing.T) {
+	d := deps(t)
+	good := trainingtest.Good("10", "5")
+	must(t, d, "train digits "+scripts(t, d, map[string][]string{"a": good, "b": good, "c": good}, "a", "b", "c")+" "+worker(t))
+	before, err := os.ReadFile(filepath.Join(d.Dir, "digits", "run.json"))
+	require.NoError(t, err)
+	list := scripts(t, d, map[string][]string{"a": good, "b": trainingtest.Good("20", "5"), "d": good}, "a", "b", "d")
+	text := must(t, d, "train digits --dry-run "+list+" "+worker(t))
+	assert.Contains(t, text, "digits: 3 models, 2 to train, nothing started")
+	assert.Regexp(t, `(?m)^\W*a +skipped: done `, text)
+	assert.Regexp(t, `(?m)^\W*b +trained anew: changed `, text)
+	assert.Regexp(t, `(?m)^\W*d +trained `, text)
+	assert.Contains(t, text, "No longer in the plan, left as they are: c.")
+	text = must(t, d, "train digits --fresh --dry-run "+list+" "+worker(t))
+	assert.Regexp(t, `(?m)^\W*a +trained anew: --fresh `, text)
+	after, err := os.ReadFile(filepath.Join(d.Dir, "digits", "run.json"))
+	require.NoError(t, err)
+	assert.Equal(t, string(before), string(after))
+	status, err := findRun(t, d).Status()
+	require.NoError(t, err)
+	assert.Equal(t, training.RunDone, status.State, "the run is as it was")
+
+	write(t, d, "t.py", "print(1)")
+	text = must(t, d, "train other --script t.py --dry-run --store copies")
+	assert.Regexp(t, `Run other is not here. What .*copies may have of it was not looked at.`, text)
+	assert.NoDirExists(t, filepath.Join(d.Dir, "other"))
 }
 
 func TestANotebookHidesGPUsFromItsWorkers(t *testing.T) {

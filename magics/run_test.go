@@ -243,6 +243,9 @@ func TestAChangedModelIsTrainedAnewAndItIsSaid(t *testing.T) {
 	assert.Contains(t, text, "trained anew (the old results are kept in superseded/): b.")
 	assert.Contains(t, text, "No longer in the plan, left as they are: c.")
 	assert.Contains(t, text, "20/20")
+	text = must(t, d, "train digits --fresh "+scripts(t, d, map[string][]string{"a": good}, "a")+" "+worker(t))
+	assert.Contains(t, text, "Trained anew, as --fresh asks (the old results are kept in superseded/): a.")
+	assert.NotContains(t, text, "Changed", "nothing was")
 }
 
 func TestStatusAsJSONHasTheFieldsThatProgramsRelyOn(t *testing.T) {

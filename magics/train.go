@@ -103,7 +103,7 @@ func (o *trainOptions) bind(fs *pflag.FlagSet) {
 	fs.StringVar(&o.python, "python", "", "interpreter of the workers, a `PATH` (default: the notebook's)")
 	fs.BoolVar(&o.detach, "detach", false, "return at once; %attach watches later")
 	fs.BoolVar(&o.fresh, "fresh", false, "train every model anew")
-	fs.BoolVar(&o.dryRun, "dry-run", false, "show what would be trained, and stop")
+	fs.BoolVar(&o.dryRun, "dry-run", false, "show what would be trained, skipped and done again, and stop")
 	o.dir = o.deps.workDirFlag(fs)
 }
 
@@ -119,8 +119,7 @@ func (o *trainOptions) run(ctx context.Context, c *Call, plan *training.Plan) er
 	plan.Seal()
 	plan.Versions = o.deps.versions()
 	if o.dryRun {
-		c.Screen.Show(planView(plan))
-		return nil
+		return o.rehearse(c, plan)
 	}
 	if err := o.fetch(ctx, c, plan); err != nil {
 		return err
@@ -129,10 +128,23 @@ func (o *trainOptions) run(ctx context.Context, c *Call, plan *training.Plan) er
 	if err != nil {
 		return dataDirProblem("keep the run "+plan.Run+" in "+*o.dir, err)
 	}
-	if text := describe(changes); text != "" {
+	if text := describe(changes, o.fresh); text != "" {
 		fmt.Fprintln(c.Stdout, text)
 	}
 	return o.deps.launch(ctx, c, run, o.detach)
+}
+
+// rehearse shows what would be trained of plan, and what of it is done.
+func (o *trainOptions) rehearse(c *Call, plan *training.Plan) error {
+	changes, err := training.Compare(*o.dir, plan, o.fresh)
+	if err != nil {
+		return err
+	}
+	c.Screen.Show(planView(plan, changes, o.fresh))
+	if _, err := training.Find(*o.dir, plan.Run); err != nil && plan.Store != "" {
+		fmt.Fprintf(c.Stdout, "Run %s is not here. What %s may have of it was not looked at.\n", plan.Run, plan.Store)
+	}
+	return nil
 }
 
 // fetch brings what the store has of a run that is not here: on a fresh machine
@@ -222,7 +234,7 @@ func (d *Deps) sends(ctx context.Context, c *Call, s training.Status) bool {
 }
 
 // describe says in words what an existing run will do again and what it skips.
-func describe(ch training.Changes) string {
+func describe(ch training.Changes, fresh bool) string {
 	var parts []string
 	say := func(names []string, format string) {
 		if len(names) > 0 {
@@ -230,7 +242,11 @@ func describe(ch training.Changes) string {
 		}
 	}
 	say(ch.Finished, "Already done, skipped: %s.")
-	say(ch.Changed, "Changed since they were trained, trained anew (the old results are kept in superseded/): %s.")
+	if fresh {
+		say(ch.Changed, "Trained anew, as --fresh asks (the old results are kept in superseded/): %s.")
+	} else {
+		say(ch.Changed, "Changed since they were trained, trained anew (the old results are kept in superseded/): %s.")
+	}
 	say(ch.Removed, "No longer in the plan, left as they are: %s.")
 	return strings.Join(parts, "\n")
 }

@@ -27,27 +27,10 @@ type Changes struct {
 // Create writes p as a run below dir, or gives an existing run the new plan.
 // With fresh every model is trained anew. p must be sealed.
 func Create(dir string, p *Plan, fresh bool) (*Run, Changes, error) {
-	if err := p.Validate(); err != nil {
+	r, old, err := renewed(dir, p, fresh)
+	if err != nil {
 		return nil, Changes{}, err
 	}
-	r := &Run{dir: filepath.Join(dir, p.Run), id: uuid.NewString()}
-	file := runFile{Format: runFormat, ID: r.id, Created: time.Now().UTC().Truncate(time.Second), Plan: *p}
-	old, err := open(r.dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		old = nil
-	case err != nil:
-		return nil, Changes{}, err
-	default:
-		r.id, file.ID, file.Created = old.id, old.id, old.created
-		carry(&file.Plan, old.plan, fresh)
-	}
-	if fresh {
-		r.outdate(&file.Plan)
-	}
-	r.pinThreads(&file.Plan, old)
-	file.Versions = withVersions(old, p)
-	r.plan = file.Plan
 	changes := compare(r, old)
 	if old != nil {
 		if alive, id := old.supervisor(); alive {
@@ -60,7 +43,7 @@ func Create(dir string, p *Plan, fresh bool) (*Run, Changes, error) {
 			}
 		}
 	}
-	if err := durable.WriteJSON(r.path(runFileName), file); err != nil {
+	if err := durable.WriteJSON(r.path(runFileName), r.file()); err != nil {
 		return nil, changes, err
 	}
 	if old != nil && samePlan(old.plan, r.plan) && old.interrupted() {
@@ -70,6 +53,40 @@ func Create(dir string, p *Plan, fresh bool) (*Run, Changes, error) {
 		return nil, changes, err // it tells of the old plan
 	}
 	return r, changes, nil
+}
+
+// Compare says what Create would change. It writes nothing.
+func Compare(dir string, p *Plan, fresh bool) (Changes, error) {
+	r, old, err := renewed(dir, p, fresh)
+	if err != nil {
+		return Changes{}, err
+	}
+	return compare(r, old), nil
+}
+
+// renewed returns the run below dir as it is with p, not written yet, and as it
+// was, which is nil if it is new.
+func renewed(dir string, p *Plan, fresh bool) (r, old *Run, err error) {
+	if err := p.Validate(); err != nil {
+		return nil, nil, err
+	}
+	r = &Run{dir: filepath.Join(dir, p.Run), id: uuid.NewString(), created: time.Now().UTC().Truncate(time.Second), plan: *p}
+	old, err = open(r.dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		old = nil
+	case err != nil:
+		return nil, nil, err
+	default:
+		r.id, r.created = old.id, old.created
+		carry(&r.plan, old.plan, fresh)
+	}
+	if fresh {
+		r.outdate(&r.plan)
+	}
+	r.pinThreads(&r.plan, old)
+	r.plan.Versions = withVersions(old, p)
+	return r, old, nil
 }
 
 // carry keeps count of how often each model was asked for afresh: a plain rerun

@@ -51,6 +51,11 @@ type Run struct {
 	plan    Plan
 }
 
+// file is what run.json says of r.
+func (r *Run) file() runFile {
+	return runFile{Format: runFormat, ID: r.id, Created: r.created, Plan: r.plan}
+}
+
 // A RunError says why a run cannot be used, and what to do.
 type RunError struct {
 	Run     string

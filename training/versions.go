@@ -80,9 +80,9 @@ func (s *Supervisor) keepVersions(told map[string]string) error {
 	if !v.learn(s.Run.plan.Versions, told) {
 		return nil
 	}
-	plan := s.Run.plan // others read that one
-	plan.Versions = v.now
-	if err := durable.WriteJSON(s.Run.path(runFileName), runFile{Format: runFormat, ID: s.Run.id, Created: s.Run.created, Plan: plan}); err != nil {
+	file := s.Run.file() // others read the run's own plan
+	file.Versions = v.now
+	if err := durable.WriteJSON(s.Run.path(runFileName), file); err != nil {
 		return fmt.Errorf("write versions: %w", err)
 	}
 	v.dirty = false
