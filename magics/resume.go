@@ -124,6 +124,22 @@ func (d *Deps) confirm(ctx context.Context, run *training.Run, url string) {
 	checkpoint.Confirm(ctx, store, url, run.Name(), run.DataDir()) //nolint:errcheck // see above
 }
 
+// leave shows a run that is done, sends nothing, and says what that leaves on this
+// disk only.
+func (d *Deps) leave(c *Call, run *training.Run, s training.Status) {
+	fmt.Fprintf(c.Stdout, "Nothing to do: all of %s is done, %s.\n", s.Run, models(len(s.Models)))
+	var names []string
+	for _, m := range s.Models {
+		if s.Store != "" && onlyHere(m) {
+			names = append(names, m.Name)
+		}
+	}
+	if len(names) > 0 {
+		fmt.Fprintf(c.Stdout, "On this disk only, and not sent to %s, as --store none asks: %s.\n", s.Store, strings.Join(names, ", "))
+	}
+	c.Screen.Show(d.reporter(run, c).report(s).view())
+}
+
 // versions are those that a run is to remember from its making; its workers tell
 // the rest.
 func (d *Deps) versions() map[string]string {
@@ -151,7 +167,11 @@ func (d *Deps) goOn(ctx context.Context, c *Call, run *training.Run, how resumpt
 	if err != nil {
 		return err
 	}
-	if status.State == training.RunDone && how.store != "" && how.store != noStore {
+	if status.State == training.RunDone && how.store == noStore {
+		d.leave(c, run, status)
+		return nil
+	}
+	if status.State == training.RunDone && how.store != "" {
 		d.confirm(ctx, run, how.store)
 	}
 	if status.State == training.RunRunning || status.State == training.RunDone {

@@ -16,6 +16,7 @@ import (
 	"outlast/gpu"
 	"outlast/magics"
 	"outlast/training"
+	"outlast/training/trainingtest"
 )
 
 // resumed goes on with the only run without training it, and returns its plan
@@ -182,4 +183,20 @@ func TestResumeWithoutAStoreKeepsNoMoreCopies(t *testing.T) {
 	assert.NoDirExists(t, filepath.Join(d.WorkDir, "none"))
 	_, err = try(t, d, "resume nosuch --store none")
 	require.ErrorContains(t, err, "there is no such run")
+}
+
+// Nobody is asked to send what is done and was asked to stay here.
+func TestResumeOfADoneRunWithoutAStoreSendsNothing(t *testing.T) {
+	d := deps(t)
+	good := trainingtest.Good("10", "5")
+	must(t, d, "train digits --store copies "+scripts(t, d, map[string][]string{"a": good, "b": good}, "a", "b")+" "+worker(t))
+	d.Supervisor = func(string, string) training.Command {
+		assert.Fail(t, "a supervisor is started")
+		return training.Command{Path: "false"}
+	}
+	text := must(t, d, "resume digits --store none")
+	assert.Contains(t, text, "Nothing to do: all of digits is done, 2 models.")
+	assert.Contains(t, text, "On this disk only, and not sent to "+filepath.Join(d.WorkDir, "copies")+", as --store none asks: a, b.")
+	assert.Contains(t, text, "digits: done, 2 of 2 models done")
+	assert.NotContains(t, text, "now")
 }

@@ -213,9 +213,6 @@ func (d *Deps) launch(ctx context.Context, c *Call, run *training.Run, detach bo
 // sends says what there is to do for a run that is done, and reports whether
 // that is to send what no store has confirmed to a store that can be opened.
 func (d *Deps) sends(ctx context.Context, c *Call, s training.Status) bool {
-	onlyHere := func(m training.ModelStatus) bool {
-		return m.Checkpoint == nil || m.Checkpoint.Durability == string(checkpoint.Local)
-	}
 	if s.Store == "" || !slices.ContainsFunc(s.Models, onlyHere) {
 		fmt.Fprintf(c.Stdout, "Nothing to do: all of %s is done, %s.\n", s.Run, models(len(s.Models)))
 		return false
@@ -231,6 +228,11 @@ func (d *Deps) sends(ctx context.Context, c *Call, s training.Status) bool {
 	d.CloseStore(store)
 	fmt.Fprintf(c.Stdout, "All of %s is done, %s. What is on this disk only is sent to %s now.\n", s.Run, models(len(s.Models)), s.Store)
 	return true
+}
+
+// onlyHere reports whether no store has said that it has a result.
+func onlyHere(m training.ModelStatus) bool {
+	return m.Checkpoint == nil || m.Checkpoint.Durability == string(checkpoint.Local)
 }
 
 // describe says in words what an existing run will do again and what it skips.
