@@ -201,7 +201,10 @@ func TestOffIsIdleAtOnceAndTheCardSaysSo(t *testing.T) {
 		w.run(t, "keepalive off")
 		assert.Equal(t, []bool{true, false}, w.told())
 		assert.Contains(t, w.page(), "Keep-alive: off since 12:00:01")
-		assert.Contains(t, w.page(), "Keep-alive is off. digits goes on, but an idle notebook may be stopped")
+		const off = "Keep-alive is off. digits goes on, but an idle notebook may be stopped with its machine."
+		last := w.cell.screen.shown[len(w.cell.screen.shown)-1]
+		assert.Equal(t, off, strings.TrimSpace(last.Text))
+		assert.Contains(t, last.HTML, ">"+off+"<")
 		w.run(t, "keepalive status")
 		assert.Contains(t, w.page(), "%keepalive switches it on again")
 	})

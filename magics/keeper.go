@@ -82,7 +82,7 @@ func (k *keeper) off(c *Call) {
 	if s := k.now(); len(s.runs) > 0 {
 		text += " " + enumerate(s.runs) + " goes on, but an idle notebook may be stopped with its machine."
 	}
-	c.Screen.Show(View{Text: text})
+	c.Screen.Show(grid{Notes: []string{text}}.view())
 	if err := forgetNote(k.deps.KeepNote); err != nil {
 		fmt.Fprintf(c.Stderr, "A restarted kernel will switch it on again: %v\n", err)
 	}
