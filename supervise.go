@@ -19,9 +19,14 @@ import (
 	"outlast/training"
 )
 
-// flushLimit bounds how long an ending supervisor waits for its store. What is
-// not there by then stays on disk and is sent at the next start.
-const flushLimit = 10 * time.Minute
+const (
+	// flushLimit bounds how long an ending supervisor waits for its store. What is
+	// not there by then stays on disk and is sent at the next start.
+	flushLimit = 10 * time.Minute
+	// mirrorLimit bounds how long it then waits for a copy to end: a folder of a
+	// drive that hangs does not let go.
+	mirrorLimit = 10 * time.Second
+)
 
 // sharedMemory is where Linux keeps files in memory. Elsewhere there is no such
 // folder, and workers hand over on disk.
@@ -101,7 +106,7 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 	}
 	err = s.Work(ctx)
 	stopMirror()
-	if mirrorErr := g.Wait(); mirrorErr != nil {
+	if mirrorErr := endOf(g, log); mirrorErr != nil {
 		err = mirrorErr
 	}
 	if errors.Is(err, training.ErrPaused) || errors.Is(err, training.ErrSomeFailed) {
@@ -109,6 +114,19 @@ func (p *program) supervise(ctx context.Context, dir, name string) error {
 		return nil // the run's state says so; the supervisor itself did its work
 	}
 	return err
+}
+
+// endOf waits for g, but not for ever.
+func endOf(g *errgroup.Group, log *slog.Logger) error {
+	ended := make(chan error, 1)
+	go func() { ended <- g.Wait() }() // ends with this process, if not before
+	select {
+	case err := <-ended:
+		return err
+	case <-time.After(mirrorLimit):
+		log.Error("a copy to the store does not end, and is left behind")
+		return nil
+	}
 }
 
 // logger writes to the supervisor's or the kernel's standard error.
@@ -203,9 +221,7 @@ func (v *vault) Flush(ctx context.Context) error {
 		return nil
 	}
 	v.mirror.Touch("run.json", "ledger.jsonl", "learnt.json")
-	ctx, cancel := context.WithTimeout(ctx, flushLimit)
-	defer cancel()
-	return v.mirror.Flush(ctx)
+	return v.mirror.LastFlush(ctx, flushLimit)
 }
 
 // Touch implements training.Toucher.

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"outlast/checkpoint/durable"
@@ -42,6 +43,7 @@ type Mirror struct {
 	once  sync.Once
 	wake  chan struct{} // has one element when there is news
 	state mirrorState
+	taken atomic.Int64 // grows as long as the store takes what it is given
 
 	// What only Run's goroutine uses.
 	claimed bool                      // the store has had our claim
@@ -289,6 +291,7 @@ func (m *Mirror) done(it item, err error) {
 	s := &m.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	m.taken.Add(1) // whatever it says, it is an answer
 	s.busy = false
 	s.lastErr = err
 	var spoiled *spoiledError

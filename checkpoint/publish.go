@@ -232,7 +232,7 @@ func (m *Mirror) put(ctx context.Context, name, source string, f File) (Durabili
 	}
 	defer in.Close() //nolint:errcheck // it was only read
 	want := durable.Digest{Size: f.Size, SHA256: f.SHA256}
-	d, err := m.Store.Put(ctx, name, in, want)
+	d, err := m.Store.Put(ctx, name, &given{f: in, taken: &m.taken}, want)
 	if errors.Is(err, durable.ErrContent) { // the store's fault, or ours?
 		if is, hashErr := durable.HashFile(source); hashErr == nil && !is.Matches(want) {
 			return "", &spoiledError{&DamagedError{f.Path, "it is not what was saved"}}
@@ -271,5 +271,6 @@ func (m *Mirror) putFile(ctx context.Context, name string) error {
 		m.sent = map[string]durable.Digest{}
 	}
 	m.sent[name] = now
+	m.taken.Add(now.Size)
 	return nil
 }

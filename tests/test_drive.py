@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import time
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,12 +18,18 @@ from test_survival import assert_same_as, in_the_middle, kill_run
 STORE = "drive:Outlast/tests"
 
 
-@pytest.fixture
-def drive(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Address of a fake Drive that everything started here uses."""
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A fake Drive."""
     program = tmp_path_factory.mktemp("fakedrive") / "fakedrive"
     package = "./checkpoint/drivetest/fakedrive"
     subprocess.run(["go", "build", "-o", program, package], cwd=rig.ROOT, check=True)
+    return program
+
+
+@pytest.fixture
+def drive(program: Path) -> Iterator[str]:
+    """Address of a fake Drive that everything started here uses."""
     flags = ["--faults", "20", "--seed", "7", "--lag", "1s", "--list-lag", "1s"]
     serving = subprocess.Popen([program, *flags], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     url = serving.stdout.readline().strip()
@@ -76,3 +83,24 @@ def mirrored(data: Path, model: str) -> bool:
     """Whether the newest checkpoint of a model is confirmed by the store."""
     checkpoint = rig.model_of(rig.status(data), model)["checkpoint"]
     return bool(checkpoint) and checkpoint["durability"] == "mirrored"
+
+
+def test_a_stop_is_not_kept_up_by_a_drive_that_is_gone(program: Path, tmp_path: Path) -> None:
+    serving = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    env = machine(serving.stdout.readline().strip(), tmp_path)
+    data = tmp_path / "data"
+    flags = ("--checkpoint-every", "10steps", "--store", STORE, "--detach")
+    rig.outlast("train", rig.write_plan(tmp_path / "plan"), "--dir", data, *flags, env=env)
+    in_the_middle(data, "narrow", 20)
+    serving.kill()
+    serving.wait()
+    rig.wait_for("all results", lambda: all(m["state"] == "done" for m in rig.status(data)["models"]))
+    assert rig.status(data)["supervisor_pid"], "it waits for Drive"
+
+    began = time.monotonic()
+    stopped = rig.outlast("stop", "survivors", "--dir", data, env=env, timeout=60)
+    assert time.monotonic() - began < 45, "without a stop it would wait for ten minutes"
+    assert "asked to stop, it did not wait for the store any longer" in " ".join(stopped.stdout.split())
+    state = rig.status(data)
+    assert (state["state"], state["supervisor_pid"]) == ("done", 0)
+    assert {m["checkpoint"]["durability"] for m in state["models"]} == {"local"}, "it is nowhere else, and not called so"

@@ -3,6 +3,8 @@
 package training_test
 
 import (
+	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -99,6 +101,38 @@ func TestALostAttemptHasAStepAndWhatItDidAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A vaultThatWaits waits for its store until it is asked to stop.
+type vaultThatWaits struct {
+	*trainingtest.Vault
+	flushing chan struct{}
+}
+
+func (v vaultThatWaits) Flush(ctx context.Context) error {
+	close(v.flushing)
+	<-ctx.Done()
+	return errors.New("the store is not there")
+}
+
+// All is trained, and the store does not answer: a stop ends that, and no result
+// is called safer for it.
+func TestAStopEndsTheWaitForTheStore(t *testing.T) {
+	s, v := supervisor(t, create(t, trainingtest.Model("a", trainingtest.Good("3", "1")...)))
+	waits := vaultThatWaits{v, make(chan struct{})}
+	s.Vault = waits
+	ctx, stop := context.WithTimeout(t.Context(), limit)
+	defer stop()
+	go func() {
+		<-waits.flushing
+		stop()
+	}()
+	require.NoError(t, s.Work(ctx))
+	require.NotErrorIs(t, ctx.Err(), context.DeadlineExceeded)
+	last := status(t, s.Run)
+	assert.Equal(t, training.RunDone, last.State)
+	assert.Equal(t, "local", last.Models[0].Checkpoint.Durability)
+	assert.Equal(t, []string{"The store does not have everything yet: the store is not there"}, last.Notes)
 }
 
 // A model stands where its last attempt came to, also if one before it was

@@ -52,7 +52,8 @@ type Vault interface {
 	Finish(ctx context.Context, c Checkpoint) (Checkpoint, error)
 	// Supersede puts aside what belongs to another fingerprint.
 	Supersede(model, fingerprint string) error
-	// Flush waits until the store has everything.
+	// Flush waits until the store has everything. When ctx ends somebody wants it to
+	// stop: from then on it waits only as long as the store takes what it is given.
 	Flush(ctx context.Context) error
 }
 
@@ -124,8 +125,9 @@ func (s *Supervisor) Work(ctx context.Context) error {
 	s.nursery.close()
 	why := context.Cause(bounded)
 	s.announceEnd()
-	// A pause must not keep the last checkpoint from its store.
-	if err := s.Vault.Flush(context.WithoutCancel(ctx)); err != nil {
+	// A pause must not keep the last checkpoint from its store, nor a store that
+	// does not answer keep up a pause.
+	if err := s.Vault.Flush(ctx); err != nil {
 		s.note("", "The store does not have everything yet: "+err.Error())
 	}
 	return s.rest(why, err)
