@@ -103,4 +103,4 @@ def test_a_stop_is_not_kept_up_by_a_drive_that_is_gone(program: Path, tmp_path: 
     assert "asked to stop, it did not wait for the store any longer" in " ".join(stopped.stdout.split())
     state = rig.status(data)
     assert (state["state"], state["supervisor_pid"]) == ("done", 0)
-    assert {m["checkpoint"]["durability"] for m in state["models"]} == {"local"}, "it is nowhere else, and not called so"
+    assert {m["checkpoint"]["durability"] for m in state["models"]} == {"local"}, "no result is called safer"
