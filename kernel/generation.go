@@ -129,7 +129,7 @@ func (g *generation) lost(err error) {
 func (g *generation) drained() {
 	g.proxy.iopub.release()
 	if g.flood.bears(time.Now()) {
-		rest(breath)
+		g.iopub.rest(breath)
 	}
 }
 

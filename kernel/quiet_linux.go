@@ -13,19 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A quiet connection wakes the process for what arrives while somebody waits for
-// it, once, and at no other time. Go watches a connection all the time: each
-// message that arrives while its reader rests wakes a thread, which finds that
-// nobody wants it yet.
+// A quiet connection wakes nobody while its reader rests. Go watches a connection
+// all the time: each message that arrives meanwhile wakes a thread, which finds
+// that nobody wants it yet.
 //
-// The socket is watched by an epoll instance of its own, for one event at a time
-// (EPOLLONESHOT, epoll(7)), and Go watches only that. One goroutine may read while
+// The socket is watched by an epoll instance of its own, and Go watches that: see
+// epoll(7) about instances in instances. One goroutine may read and rest while
 // another writes.
 type quiet struct {
 	socket uintptr
 	events *os.File        // the epoll instance
 	lock   syscall.RawConn // its; what uses socket holds it, so that Close waits
-	armed  bool            // an event was asked for
+	muted  bool            // nothing is told
 }
 
 // hush makes a quiet connection of raw, or returns raw where that cannot be. On
@@ -49,12 +48,15 @@ func hush(raw net.Conn) io.ReadWriteCloser {
 	return q
 }
 
+// toRead is what wakes a reader.
+const toRead = unix.EPOLLIN | unix.EPOLLRDHUP
+
 func newQuiet(socket int) (*quiet, error) {
 	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("make an epoll instance: %w", err)
 	}
-	err = errors.Join(unix.SetNonblock(fd, true), unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, socket, &unix.EpollEvent{}))
+	err = errors.Join(unix.SetNonblock(fd, true), unix.EpollCtl(fd, unix.EPOLL_CTL_ADD, socket, &unix.EpollEvent{Events: toRead}))
 	if err != nil {
 		unix.Close(fd) //nolint:errcheck // it is new
 		return nil, fmt.Errorf("watch a socket: %w", err)
@@ -72,13 +74,10 @@ func (q *quiet) Read(p []byte) (n int, err error) {
 		return 0, nil
 	}
 	closed := q.lock.Read(func(events uintptr) bool {
-		if q.armed {
-			q.disarm(int(events))
-		}
 		if n, err = readNow(q.socket, p); !errors.Is(err, syscall.EAGAIN) {
 			return true
 		}
-		err = q.arm(int(events))
+		err = q.mute(events, false) // what has come since is told
 		return err != nil
 	})
 	switch {
@@ -92,17 +91,26 @@ func (q *quiet) Read(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// arm asks for one event. One that came before is told at once.
-func (q *quiet) arm(events int) error {
-	q.armed = true
-	return unix.EpollCtl(events, unix.EPOLL_CTL_MOD, int(q.socket), &unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLONESHOT})
+// mute says whether what arrives is told, if that is new.
+func (q *quiet) mute(events uintptr, muted bool) error {
+	if q.muted == muted {
+		return nil
+	}
+	q.muted = muted
+	var what uint32
+	if !muted {
+		what = toRead
+	}
+	return unix.EpollCtl(int(events), unix.EPOLL_CTL_MOD, int(q.socket), &unix.EpollEvent{Events: what})
 }
 
-// disarm takes the event. Until it is taken, more of them would be told.
-func (q *quiet) disarm(events int) {
-	q.armed = false
-	var event [1]unix.EpollEvent
-	unix.EpollWait(events, event[:], 0) //nolint:errcheck // without one, none was told
+// rest lets the thread of the reader sleep. A sleep in Go is a timer: its end
+// wakes a thread, which wakes another one to look for more to do, and both look on
+// for a while. It keeps one of Go's processors, so d is short.
+func (q *quiet) rest(d time.Duration) {
+	q.lock.Control(func(events uintptr) { q.mute(events, true) }) //nolint:errcheck // the next Read tells
+	t := syscall.NsecToTimespec(int64(d))
+	syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0) //nolint:errcheck // a signal makes it shorter
 }
 
 // fullWait is how long a writer waits for a peer who has taken nothing.
@@ -138,12 +146,4 @@ func (q *quiet) Close() error {
 		return err // the second time: the socket's number may be another's
 	}
 	return unix.Close(int(q.socket))
-}
-
-// rest lets the thread sleep. A sleep in Go is a timer: its end wakes a thread,
-// which wakes another one to look for more to do, and both look on for a while.
-// It keeps one of Go's processors, so d is short.
-func rest(d time.Duration) {
-	t := syscall.NsecToTimespec(int64(d))
-	syscall.RawSyscall(syscall.SYS_NANOSLEEP, uintptr(unsafe.Pointer(&t)), 0, 0) //nolint:errcheck // a signal makes it shorter
 }

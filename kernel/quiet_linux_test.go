@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -35,34 +36,36 @@ func told(t *testing.T, q *quiet) bool {
 	return n > 0
 }
 
-func TestAQuietConnectionIsSilentWhileNobodyWaits(t *testing.T) {
+func TestAQuietConnectionIsSilentWhileItsReaderRests(t *testing.T) {
 	q, far := hushed(t)
-	read := make(chan string)
-	go func() {
+	say := func(text string) {
+		_, err := far.Write([]byte(text))
+		require.NoError(t, err)
+	}
+	hear := func() string {
 		p := make([]byte, 100)
 		n, err := q.Read(p)
 		assert.NoError(t, err)
-		read <- string(p[:n])
-	}()
-	_, err := far.Write([]byte("first"))
-	require.NoError(t, err)
-	require.Equal(t, "first", <-read)
-
-	for range 3 {
-		_, err := far.Write([]byte("x"))
-		require.NoError(t, err)
-		assert.False(t, told(t, q))
+		return string(p[:n])
 	}
-	p := make([]byte, 100)
-	n, err := q.Read(p)
-	require.NoError(t, err)
-	assert.Equal(t, "xxx", string(p[:n]), "what came is there, untold")
+	for round := range 3 {
+		heard := make(chan string)
+		go func() { heard <- hear() }()
+		say("waited for")
+		require.Equal(t, "waited for", <-heard)
 
-	require.NoError(t, q.lock.Control(func(fd uintptr) { err = q.arm(int(fd)) }))
-	require.NoError(t, err)
-	_, err = far.Write([]byte("y"))
-	require.NoError(t, err)
-	assert.True(t, told(t, q), "who waits is told")
+		q.rest(time.Millisecond)
+		assert.False(t, told(t, q), round)
+		say("at")
+		say(" rest")
+		assert.False(t, told(t, q), round)
+		q.rest(time.Millisecond)
+		assert.Equal(t, "at rest", hear(), "what came is there, untold")
+	}
+	say("awake")
+	assert.False(t, told(t, q), "nobody has waited yet")
+	require.NoError(t, q.lock.Control(func(events uintptr) { assert.NoError(t, q.mute(events, false)) }))
+	assert.True(t, told(t, q), "who waits is told of what has come before")
 }
 
 func TestAQuietConnectionCarriesEverythingBothWays(t *testing.T) {

@@ -5,10 +5,7 @@ package kernel
 import (
 	"io"
 	"net"
-	"time"
 )
 
 // hush returns raw: only on Linux it is known to be worth more.
 func hush(raw net.Conn) io.ReadWriteCloser { return raw }
-
-func rest(d time.Duration) { time.Sleep(d) }

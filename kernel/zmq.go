@@ -163,6 +163,15 @@ func (l *link) hush() {
 	}
 }
 
+// rest lets the reader sleep, if possible without being woken by what arrives.
+func (l *link) rest(d time.Duration) {
+	if q, ok := l.raw.(interface{ rest(d time.Duration) }); ok {
+		q.rest(d)
+		return
+	}
+	time.Sleep(d)
+}
+
 // send writes messages, and waits until the connection has taken them.
 func (l *link) send(batch []parcel) error {
 	l.writing.Lock()
