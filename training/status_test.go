@@ -5,9 +5,12 @@ package training_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -85,8 +88,15 @@ func TestALostAttemptHasAStepAndWhatItDidAgain(t *testing.T) {
 			until(t, "the step", func() bool { return status(t, r).Models[0].Step == told.step })
 			require.NoError(t, r.Kill(t.Context()))
 			require.Equal(t, told.step, status(t, r).Models[0].Step)
+			path := filepath.Join(r.Dir(), "state.json")
+			data, err := os.ReadFile(path)
+			require.NoError(t, err)
+			older := strings.Replace(string(data), fmt.Sprintf(`"step":%d,`, told.step), `"step":6,`, 1)
+			require.NoError(t, os.WriteFile(path, []byte(older), 0o644))
+			require.Equal(t, int64(7), status(t, r).Models[0].Step, "the metrics were written after that state")
+			require.NoError(t, os.WriteFile(path, data, 0o644))
 
-			r, _, err := training.Create(r.DataDir(), r.Plan(), false)
+			r, _, err = training.Create(r.DataDir(), r.Plan(), false)
 			require.NoError(t, err)
 			require.Equal(t, told.step, status(t, r).Models[0].Step, "as it was before it is gone on with")
 			_, err = work(t, r)
@@ -111,7 +121,11 @@ type vaultThatWaits struct {
 
 func (v vaultThatWaits) Flush(ctx context.Context) error {
 	close(v.flushing)
-	<-ctx.Done()
+	select {
+	case <-ctx.Done():
+	case <-time.After(limit):
+		return errors.New("it was not asked to stop")
+	}
 	return errors.New("the store is not there")
 }
 
