@@ -62,7 +62,6 @@ func (g *generation) connect(ctx context.Context) error {
 	if err := g.iopub.send([]parcel{newParcel([][]byte{{1}}, nil)}); err != nil {
 		return fmt.Errorf("subscribe to the child: %w", err)
 	}
-	g.iopub.hush()
 	g.read(g.iopub, func(frames [][]byte) { g.proxy.published(g, frames) }, g.drained)
 	for ch, port := range map[channel]int{onShell: c.Shell, onControl: c.Control, onStdin: c.Stdin} {
 		// One identity for all three: a child's question finds its way by it.
@@ -128,7 +127,7 @@ func (g *generation) lost(err error) {
 // flood.
 func (g *generation) drained() {
 	g.proxy.iopub.release()
-	if g.flood.bears(time.Now()) {
+	if breath := g.flood.breath(time.Now()); breath > 0 {
 		g.iopub.rest(breath)
 	}
 }
@@ -141,14 +140,17 @@ type flood struct {
 	began  time.Time // of the window that is counted in
 	count  int       // outputs in it
 	before bool      // there was a flood in the window before
-	bytes  int       // of the outputs since bears was asked
+	bytes  int       // of the outputs since the last breath
 }
 
 const (
 	floodWindow = 10 * time.Millisecond
 	floodCount  = 24 // outputs in a window
-	breath      = time.Millisecond
-	breathBytes = 64 << 10 // a socket holds some 200 KiB on Linux
+
+	longBreath  = time.Millisecond
+	shortBreath = 100 * time.Microsecond
+	muchOutput  = 8 << 10  // bytes, from which on a breath is short
+	fullSocket  = 64 << 10 // bytes, from which on there is none: the child's socket holds some 200 KiB on Linux
 )
 
 // output counts one output.
@@ -159,13 +161,21 @@ func (f *flood) output(frames [][]byte) {
 	}
 }
 
-// bears reports whether there is a flood that may wait for a breath.
-func (f *flood) bears(now time.Time) bool {
+// breath returns how long to wait before more is taken; 0 where there is no flood.
+// The larger its messages are, the sooner they fill the child's socket.
+func (f *flood) breath(now time.Time) time.Duration {
 	bytes := f.bytes
 	f.bytes = 0
-	return f.rages(now) && bytes < breathBytes
+	switch {
+	case !f.rages(now), bytes >= fullSocket:
+		return 0
+	case bytes >= muchOutput:
+		return shortBreath
+	}
+	return longBreath
 }
 
+// rages reports whether there is a flood.
 func (f *flood) rages(now time.Time) bool {
 	if now.Sub(f.began) > floodWindow {
 		f.before = f.count >= floodCount && now.Sub(f.began) < 2*floodWindow

@@ -123,3 +123,31 @@ func TestWhatIsNoSocketStaysAsItIs(t *testing.T) {
 	defer far.Close() //nolint:errcheck // the test ends
 	assert.Same(t, near, hush(near))
 }
+
+func TestALinkIsQuietFromItsFirstRestOn(t *testing.T) {
+	near, far := pair(t)
+	l := newLink(near)
+	read := func() string {
+		p := make([]byte, 3)
+		_, err := io.ReadFull(l.r, p)
+		require.NoError(t, err)
+		return string(p)
+	}
+	_, err := far.Write([]byte("onetwo"))
+	require.NoError(t, err)
+	assert.Equal(t, "one", read())
+	l.rest(time.Microsecond)
+	require.IsType(t, (*quiet)(nil), l.raw)
+	assert.Equal(t, "two", read(), "what was buffered is not lost")
+	_, err = far.Write([]byte("six"))
+	require.NoError(t, err)
+	l.rest(time.Microsecond)
+	assert.Equal(t, "six", read())
+
+	closed := make(chan struct{})
+	go func() { l.close(); close(closed) }()
+	l.rest(time.Microsecond)
+	<-closed
+	_, err = l.r.ReadByte()
+	assert.Error(t, err)
+}

@@ -174,7 +174,7 @@ func TestAFloodIsMuchOutputInAShortTime(t *testing.T) {
 		for range outputs {
 			now = now.Add(over / time.Duration(outputs))
 			f.output([][]byte{make([]byte, size)})
-			if f.bears(now) {
+			if f.breath(now) > 0 {
 				raged++
 			}
 		}
@@ -184,6 +184,10 @@ func TestAFloodIsMuchOutputInAShortTime(t *testing.T) {
 	assert.Greater(t, pour(6000, time.Second), 5900, "a loop that prints")
 	pour(1, time.Second)
 	assert.Equal(t, 0, pour(100, time.Second), "it is over")
-	size = breathBytes
+	size = muchOutput
+	pour(6000, time.Second)
+	f.output([][]byte{make([]byte, size)})
+	assert.Equal(t, shortBreath, f.breath(now), "large messages fill a socket soon")
+	size = fullSocket
 	assert.Equal(t, 0, pour(6000, time.Second), "to wait would hold up who prints")
 }

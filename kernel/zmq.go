@@ -54,6 +54,7 @@ type link struct {
 	trusted  int    // bytes that the peer is believed before they have come
 
 	writing sync.Mutex // the answer to a PING comes between two messages
+	closing sync.Mutex // raw is not replaced meanwhile
 }
 
 func newLink(raw net.Conn) *link {
@@ -154,22 +155,22 @@ func (h *handshake) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// hush makes the connection a quiet one, where there is such. Nobody may use it
-// meanwhile.
-func (l *link) hush() {
-	if raw, ok := l.raw.(net.Conn); ok {
-		l.raw = hush(raw)
-		l.in, l.out = inlet{raw: l.raw}, outlet{raw: l.raw}
-	}
-}
-
-// rest lets the reader sleep, if possible without being woken by what arrives.
+// rest lets the reader sleep, where it can be without being woken by what arrives.
+// That takes a quiet connection, which it becomes then, for good: to be woken takes
+// some microseconds longer there. Only for a link to which nobody else writes.
 func (l *link) rest(d time.Duration) {
-	if q, ok := l.raw.(interface{ rest(d time.Duration) }); ok {
-		q.rest(d)
+	if raw, ok := l.raw.(net.Conn); ok {
+		l.closing.Lock()
+		l.raw = hush(raw)
+		l.closing.Unlock()
+	}
+	q, ok := l.raw.(interface{ rest(d time.Duration) })
+	if !ok {
+		time.Sleep(d)
 		return
 	}
-	time.Sleep(d)
+	l.in, l.out = inlet{raw: l.raw}, outlet{raw: l.raw}
+	q.rest(d)
 }
 
 // send writes messages, and waits until the connection has taken them.
@@ -326,7 +327,11 @@ func readBody(r io.Reader, size, trusted int) ([]byte, error) {
 }
 
 // close ends the connection; what waits in receive or send fails.
-func (l *link) close() { l.raw.Close() } //nolint:errcheck // nobody is left to tell
+func (l *link) close() {
+	l.closing.Lock()
+	defer l.closing.Unlock()
+	l.raw.Close() //nolint:errcheck // nobody is left to tell
+}
 
 // dialInterval is how often a peer that does not listen yet is tried again.
 const dialInterval = 5 * time.Millisecond
