@@ -11,7 +11,7 @@ import rig
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from nbformat.v4 import new_code_cell, new_notebook
-from test_drive import drive, machine  # noqa: F401  # drive is a fixture
+from test_drive import drive, machine, program  # noqa: F401  # two of them are fixtures
 
 # What a cell of the documents takes for granted: the reader's own models and data.
 OWN = """%%shared
