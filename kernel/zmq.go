@@ -160,17 +160,21 @@ func (h *handshake) Write(p []byte) (int, error) {
 // some microseconds longer there. Only for a link to which nobody else writes.
 func (l *link) rest(d time.Duration) {
 	if raw, ok := l.raw.(net.Conn); ok {
-		l.closing.Lock()
-		l.raw = hush(raw)
-		l.closing.Unlock()
+		l.hush(raw)
 	}
-	q, ok := l.raw.(interface{ rest(d time.Duration) })
-	if !ok {
-		time.Sleep(d)
+	if q, ok := l.raw.(interface{ rest(d time.Duration) }); ok {
+		q.rest(d)
 		return
 	}
-	l.in, l.out = inlet{raw: l.raw}, outlet{raw: l.raw}
-	q.rest(d)
+	time.Sleep(d)
+}
+
+func (l *link) hush(raw net.Conn) {
+	l.closing.Lock()
+	defer l.closing.Unlock()
+	if q := hush(raw); q != io.ReadWriteCloser(raw) {
+		l.raw, l.in, l.out = q, inlet{raw: q}, outlet{raw: q}
+	}
 }
 
 // send writes messages, and waits until the connection has taken them.

@@ -171,13 +171,7 @@ func (e *examination) disk(size int64) finding {
 	if err := CheckDir(e.dir, e.Mounted); err != nil {
 		return failed("disk", err, anotherDir)
 	}
-	there := e.dir
-	for { // the data directory is made by the first run
-		if _, err := os.Stat(there); err == nil || there == filepath.Dir(there) {
-			break
-		}
-		there = filepath.Dir(there)
-	}
+	there, _ := resolve(e.dir) // the data directory is made by the first run
 	free, err := e.FreeDisk(there)
 	if err != nil {
 		return failed("disk", err, anotherDir)

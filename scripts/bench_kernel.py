@@ -165,8 +165,8 @@ def trips(kernels: dict[str, Kernel], rounds: int) -> list[str]:
     for kernel in kernels.values():
         for _ in range(50):
             kernel.run("pass")
-    replies = interleaved(kernels, rounds, lambda k: [k.run("pass")[0] * 1000 for _ in range(100)])
-    idles = interleaved(kernels, rounds, lambda k: [k.run("pass")[1] * 1000 for _ in range(100)])
+    replies = interleaved(kernels, 4 * rounds, lambda k: [k.run("pass")[0] * 1000 for _ in range(100)])
+    idles = interleaved(kernels, 4 * rounds, lambda k: [k.run("pass")[1] * 1000 for _ in range(100)])
     infos = interleaved(kernels, rounds, lambda k: [k.info() * 1000 for _ in range(50)])
     rows = []
     for what, values, percent, target in (

@@ -53,10 +53,8 @@ type versions struct {
 // run.json does not have all of it. The caller has mu.
 func (v *versions) learn(was, told map[string]string) bool {
 	if v.now == nil {
-		v.now, v.seen = maps.Clone(was), map[string]bool{}
-	}
-	if v.now == nil {
-		v.now = map[string]string{}
+		v.now, v.seen = map[string]string{}, map[string]bool{}
+		maps.Copy(v.now, was)
 	}
 	for name, version := range told {
 		if version == "" || v.seen[name] || len(v.seen) >= maxVersions {
