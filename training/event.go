@@ -97,6 +97,7 @@ func (a *attempt) handle(ctx context.Context, e Event) error {
 		a.versions(ctx, e)
 		if a.heard.first.IsZero() && a.saver.idle() { // else it has trained already
 			a.reached = e.Step
+			a.redone = a.s.history(a.model).redone(e.Step) // more, if it did not take the checkpoint
 			a.startLogged(e.Step)
 			if a.unkept == nil {
 				a.unkept = a.persist(ctx, func() error { return a.openMetrics(e.Step) })

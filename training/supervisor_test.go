@@ -133,6 +133,16 @@ func TestAKilledWorkerGoesOnFromItsLastCheckpoint(t *testing.T) {
 	assert.Equal(t, int64(1), *ends[1].StepsRedone)
 }
 
+func TestAWorkerThatDoesNotTakeItsCheckpointDoesAllStepsAgain(t *testing.T) {
+	r := create(t, trainingtest.Model("a", "hello", "@1 restore", "@1 train 5 every 2", "@1 signal KILL",
+		`@2 event {"event":"restored","step":0}`, "@2 checkpoint asked", "train 8 every 9", "finish"))
+	_, err := work(t, r)
+	require.NoError(t, err)
+	ends := ledger(t, r, training.EntryEnd)
+	require.Len(t, ends, 2)
+	assert.Equal(t, int64(5), *ends[1].StepsRedone)
+}
+
 func TestChangedModelsAreTrainedAnewAndOthersAreLeftAlone(t *testing.T) {
 	dir := t.TempDir()
 	a, b, c := trainingtest.Model("a", trainingtest.Good("2", "1")...), trainingtest.Model("b", trainingtest.Good("2", "1")...), trainingtest.Model("c", trainingtest.Good("2", "1")...)
